@@ -1,0 +1,149 @@
+"""The inspection attributes as text: written by the daemon, read by the client.
+
+Each type here is one extended attribute, with ``render`` and ``parse`` side by side so that the
+two cannot drift apart. The text is for people and for programs: one fact a word or one a line.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Self
+
+__all__ = [
+    "PREFIX",
+    "XATTR_MAX",
+    "Area",
+    "Counts",
+    "PageCounts",
+    "PageRun",
+    "bounded_lines",
+    "parse_lines",
+]
+
+PREFIX = "user.anonfs."
+"""What the name of every inspection attribute begins with."""
+
+XATTR_MAX = 65536
+"""The kernel's bound on the size of an extended attribute, in bytes (XATTR_SIZE_MAX)."""
+
+_MORE = "..."
+
+
+def _words(text: str, names: tuple[str, ...]) -> list[int]:
+    found = dict(re.findall(r"(\w+)=(\d+)", text))
+    try:
+        return [int(found[name]) for name in names]
+    except KeyError as missing:
+        raise ValueError(f"no {missing} in {text!r}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class PageCounts:
+    """``user.anonfs.pages``: the pages of an inode by state."""
+
+    total: int
+    none: int
+    in_core: int
+    on_swap: int
+
+    def render(self) -> str:
+        """``total=N none=N in_core=N on_swap=N``."""
+        return f"total={self.total} none={self.none} in_core={self.in_core} on_swap={self.on_swap}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """The counts in ``text``; unknown words are ignored."""
+        return cls(*_words(text, ("total", "none", "in_core", "on_swap")))
+
+
+@dataclass(frozen=True, slots=True)
+class PageRun:
+    """A line of ``user.anonfs.pagemap``: neighbouring pages in one state, ends included."""
+
+    first: int
+    last: int
+    state: str
+
+    def render(self) -> str:
+        """``FIRST-LAST STATE``."""
+        return f"{self.first}-{self.last} {self.state}"
+
+    @classmethod
+    def parse(cls, line: str) -> Self:
+        """The run that ``line`` describes."""
+        span, state = line.split()
+        first, last = span.split("-")
+        return cls(int(first), int(last), state)
+
+
+@dataclass(frozen=True, slots=True)
+class Area:
+    """A line of ``user.anonfs.ring``: one vm area of one process.
+
+    ``start`` and ``end`` are addresses, None where the reader may not know them; ``offset`` is
+    the byte of the inode that ``start`` maps; ``perms`` is as in /proc/PID/maps.
+    """
+
+    pid: int
+    start: int | None
+    end: int | None
+    offset: int
+    perms: str
+
+    def render(self) -> str:
+        """``PID START-END OFFSET PERMS``, addresses in hex or ``-``."""
+        span = "-" if self.start is None or self.end is None else f"{self.start:x}-{self.end:x}"
+        return f"{self.pid} {span} {self.offset} {self.perms}"
+
+    @classmethod
+    def parse(cls, line: str) -> Self:
+        """The area that ``line`` describes."""
+        pid, span, offset, perms = line.split()[:4]
+        if span == "-":
+            return cls(int(pid), None, None, int(offset), perms)
+        start, end = span.split("-")
+        return cls(int(pid), int(start, 16), int(end, 16), int(offset), perms)
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """``user.anonfs.count``: who refers to an inode.
+
+    ``dentry`` is the reference count of its dentry: one for each area, each open, each link, and
+    one while the kernel's own caches hold it. The inode is deleted when it reaches zero.
+    """
+
+    dentry: int
+    areas: int
+    opens: int
+    links: int
+
+    def render(self) -> str:
+        """``dentry=N areas=N opens=N links=N``."""
+        return f"dentry={self.dentry} areas={self.areas} opens={self.opens} links={self.links}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """The counts in ``text``; unknown words are ignored."""
+        return cls(*_words(text, ("dentry", "areas", "opens", "links")))
+
+
+def bounded_lines(lines: Iterable[str], limit: int = XATTR_MAX) -> str:
+    """``lines`` joined by newlines, cut before ``limit`` bytes with a last line ``...``."""
+    room = limit - len(_MORE) - 1
+    kept: list[str] = []
+    for line in lines:
+        room -= len(line) + 1
+        if room < 0:
+            kept.append(_MORE)
+            break
+        kept.append(line)
+    return "".join(f"{line}\n" for line in kept)
+
+
+def parse_lines(text: str) -> tuple[list[str], bool]:
+    """The lines of a bounded attribute, and whether it was complete."""
+    lines = text.splitlines()
+    if lines and lines[-1] == _MORE:
+        return lines[:-1], False
+    return lines, True

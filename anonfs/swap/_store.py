@@ -1,0 +1,117 @@
+"""Stores: where the bytes of swapped pages are.
+
+A store is the only thing here that blocks, so its calls are made from threads; it keeps no state
+that a second thread could break. Offsets and sizes are bytes, multiples of a page.
+"""
+
+import contextlib
+import errno
+import os
+import tempfile
+from pathlib import Path
+from typing import Protocol, Self
+
+from anonfs.errors import AnonfsError
+from anonfs.units import PAGE_SIZE
+
+__all__ = ["FileStore", "MemoryStore", "SwapStore"]
+
+
+class SwapStore(Protocol):
+    """Bytes at offsets; the seam below which a device or another host may stand."""
+
+    @property
+    def size(self) -> int:
+        """The bytes that the store holds."""
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill ``buffer`` from ``offset``. Raises OSError, EIO for a short read."""
+
+    def write_from(self, offset: int, buffer: memoryview) -> None:
+        """Write ``buffer`` at ``offset``. Raises OSError, EIO for a short write."""
+
+    def close(self) -> None:
+        """Give the store back; its bytes are gone unless it has a name."""
+
+
+class FileStore:
+    """A swap file, mode 0600, unlinked while in use unless it is to be kept.
+
+    Its blocks are allocated when it is made, as mkswap(8) asks for: a full disk is found at start
+    and not by a page that has nowhere to go.
+    """
+
+    def __init__(self, fd: int, size: int) -> None:
+        self._fd = fd
+        self._size = size
+
+    @classmethod
+    def create(cls, path: Path | None, size: int, *, keep: bool = False) -> Self:
+        """A new swap file of ``size`` bytes at ``path``, or a nameless one in /var/tmp.
+
+        Raises:
+            OSError: the path is a directory, exists, is not writable, or its disk is full; nothing
+                is left of the file then.
+        """
+        if path is None:
+            fd, name = tempfile.mkstemp(prefix="anonfs-swap-", dir="/var/tmp")
+            path, keep = Path(name), False
+        else:
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+            fd = os.open(path, flags, 0o600)
+        try:
+            os.posix_fallocate(fd, 0, size)
+            if not keep:
+                path.unlink()
+        except BaseException:
+            os.close(fd)
+            with contextlib.suppress(OSError):
+                path.unlink()
+            raise
+        return cls(fd, size)
+
+    @property
+    def size(self) -> int:
+        """The size of the file in bytes."""
+        return self._size
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill ``buffer`` from the file."""
+        while buffer:
+            done = os.preadv(self._fd, [buffer], offset)
+            if done == 0:
+                raise AnonfsError(errno.EIO, f"the swap file ends before byte {offset}")
+            offset, buffer = offset + done, buffer[done:]
+
+    def write_from(self, offset: int, buffer: memoryview) -> None:
+        """Write ``buffer`` to the file."""
+        while buffer:
+            done = os.pwritev(self._fd, [buffer], offset)
+            offset, buffer = offset + done, buffer[done:]
+
+    def close(self) -> None:
+        """Close the file, which frees its blocks if it has no name."""
+        os.close(self._fd)
+
+
+class MemoryStore:
+    """A store in ordinary memory: for tests and for hosts without a disk."""
+
+    def __init__(self, pages: int) -> None:
+        self._bytes = memoryview(bytearray(pages * PAGE_SIZE))
+
+    @property
+    def size(self) -> int:
+        """The bytes held."""
+        return len(self._bytes)
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Copy into ``buffer``."""
+        buffer[:] = self._bytes[offset : offset + len(buffer)]
+
+    def write_from(self, offset: int, buffer: memoryview) -> None:
+        """Copy from ``buffer``."""
+        self._bytes[offset : offset + len(buffer)] = buffer
+
+    def close(self) -> None:
+        """Nothing to give back."""
