@@ -1,0 +1,28 @@
+"""The engine: page entries, frames, faults, reclaim.
+
+It is synchronous and deterministic, and knows no file name, no process and no FUSE. `Image` owns
+the state, `Memory` the calls on it; what blocks is handed out as `Work`.
+"""
+
+from anonfs.mm._anon_inode_info import AnonInodeInfo
+from anonfs.mm._entry import PageState
+from anonfs.mm._fault import PageLoad, PageRead
+from anonfs.mm._image import BlobStore, Image, NameTable
+from anonfs.mm._memory import EVICTION_BATCH, Memory
+from anonfs.mm._reclaim import Eviction
+from anonfs.mm._work import Work, perform
+
+__all__ = [
+    "EVICTION_BATCH",
+    "AnonInodeInfo",
+    "BlobStore",
+    "Eviction",
+    "Image",
+    "Memory",
+    "NameTable",
+    "PageLoad",
+    "PageRead",
+    "PageState",
+    "Work",
+    "perform",
+]

@@ -1,0 +1,141 @@
+"""The seed's ``struct anon_inode_info``: for one inode, where each of its pages is.
+
+A sparse table of leaves of 512 page entries, allocated when a page of them first exists and
+released when the last is gone, so that a hole of any size costs nothing::
+
+    leaves  {0: 1, 1000: 2}        pages 0 … 511 are described by leaf 1,
+                                   pages 512000 … 512511 by leaf 2, all others are NONE
+
+It knows entries, not what they name: frames and slots are given and taken back by `Memory`.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from anonfs.errors import require
+from anonfs.mm._entry import Entries, PageState, states
+from anonfs.mm._leaves import ENTRIES_PER_LEAF, LEAF_SHIFT, Leaves
+from anonfs.units import Ino
+
+__all__ = ["AnonInodeInfo", "Span"]
+
+
+class Span(NamedTuple):
+    """A range of pages within one leaf: ``entries`` is a view, its first at ``position``."""
+
+    first: int
+    entries: Entries
+    position: int
+
+
+class AnonInodeInfo:
+    """The page table of the inode ``ino``; ``in_core`` and ``on_swap`` count its pages."""
+
+    __slots__ = ("_pool", "in_core", "ino", "leaves", "on_swap")
+
+    def __init__(self, ino: Ino, pool: Leaves) -> None:
+        self.ino = ino
+        self.leaves: dict[int, int] = {}
+        self.in_core = 0
+        self.on_swap = 0
+        self._pool = pool
+
+    @property
+    def allocated(self) -> int:
+        """The pages that exist, in core or on swap."""
+        return self.in_core + self.on_swap
+
+    def entries(self, first: int, count: int) -> Entries:
+        """The entries of ``count`` pages from ``first``, to read only.
+
+        A view where one leaf has them all, a copy otherwise.
+        """
+        index, low = first >> LEAF_SHIFT, first & (ENTRIES_PER_LEAF - 1)
+        leaf = self.leaves.get(index)
+        if leaf is not None and low + count <= ENTRIES_PER_LEAF:
+            base = (leaf << LEAF_SHIFT) + low
+            return self._pool.entries[base : base + count]
+        found = np.zeros(count, np.int64)
+        for span in self.spans(first, count):
+            found[span.first - first : span.first - first + span.entries.size] = span.entries
+        return found
+
+    def spans(self, first: int, count: int) -> Iterator[Span]:
+        """The parts of ``count`` pages from ``first`` that leaves describe, ascending."""
+        end = first + count
+        indexes = range(first >> LEAF_SHIFT, ((end - 1) >> LEAF_SHIFT) + 1)
+        # A huge hole has few leaves to look at, a small range few indexes.
+        if len(indexes) > len(self.leaves):
+            present = sorted(index for index in self.leaves if index in indexes)
+        else:
+            present = [index for index in indexes if index in self.leaves]
+        for index in present:
+            yield self._span(index, max(first, index << LEAF_SHIFT), end)
+
+    def spans_for_write(self, first: int, count: int) -> list[Span]:
+        """The parts of ``count`` pages from ``first``, with leaves for all of them.
+
+        Raises:
+            AnonfsError: ENOSPC, there are no more leaves; nothing was changed.
+        """
+        end = first + count
+        indexes = range(first >> LEAF_SHIFT, ((end - 1) >> LEAF_SHIFT) + 1)
+        missing = [index for index in indexes if index not in self.leaves]
+        try:
+            for index in missing:
+                self.leaves[index] = self._pool.allocate(self, index)
+        except OSError:
+            for index in missing:
+                if index in self.leaves:
+                    self.release_if_empty(index)
+            raise
+        return [self._span(index, max(first, index << LEAF_SHIFT), end) for index in indexes]
+
+    def _span(self, index: int, start: int, end: int) -> Span:
+        stop = min(end, (index + 1) << LEAF_SHIFT)
+        base = (self.leaves[index] << LEAF_SHIFT) + (start & (ENTRIES_PER_LEAF - 1))
+        return Span(start, self._pool.entries[base : base + stop - start], base)
+
+    def release_if_empty(self, index: int) -> None:
+        """Give leaf ``index`` back if none of its pages exists."""
+        base = self.leaves[index] << LEAF_SHIFT
+        if not self._pool.entries[base : base + ENTRIES_PER_LEAF].any():
+            self._pool.release(self.leaves.pop(index))
+
+    def runs(self, pages: int) -> Iterator[tuple[int, int, PageState]]:
+        """The first ``pages`` pages as runs (first, last, state) of one state, holes included."""
+        start, state = 0, PageState.NONE
+        for first, following in self._changes(pages):
+            if following is state:
+                continue
+            if first > start:
+                yield start, first - 1, state
+            start, state = first, following
+        if pages > start:
+            yield start, pages - 1, state
+
+    def _changes(self, pages: int) -> Iterator[tuple[int, PageState]]:
+        """Pages at which the state may change, with the state from there on."""
+        end = 0
+        for span in self.spans(0, pages) if pages else ():
+            if span.first > end:
+                yield end, PageState.NONE
+            end = span.first + span.entries.size
+            kinds = states(span.entries)
+            for at in [0, *(np.flatnonzero(np.diff(kinds)) + 1).tolist()]:
+                yield span.first + at, PageState(int(kinds[at]))
+        yield end, PageState.NONE
+
+    def check_invariants(self) -> None:
+        """Recount the pages by state."""
+        in_core = on_swap = 0
+        for index in self.leaves:
+            kinds = states(
+                self._span(index, index << LEAF_SHIFT, (index + 1) << LEAF_SHIFT).entries
+            )
+            require(kinds.any(), "an empty leaf was kept")
+            in_core += int((kinds == PageState.IN_CORE).sum())
+            on_swap += int((kinds == PageState.ON_SWAP).sum())
+        require((in_core, on_swap) == (self.in_core, self.on_swap), "pages miscounted")

@@ -1,0 +1,293 @@
+"""Memory: the engine's calls on the pages of an inode.
+
+It alone hands frames and slots to page entries and takes them back. All of it runs on one thread
+and nothing waits: where a call needs swap I/O it hands out `Work`. Each call costs a few vector
+operations for each leaf of 512 pages that it touches, none for each page.
+
+To write, a caller first performs what `work_for_frames` and `work_to_complete` hand out, until
+both have nothing more, and then calls `write` without waiting in between: so it never fails for
+want of a frame. `anonfs.mm.sync` does that for callers without an event loop.
+"""
+
+import errno
+
+import numpy as np
+import numpy.typing as npt
+
+from anonfs.errors import AnonfsError, require
+from anonfs.mm._anon_inode_info import AnonInodeInfo, Span
+from anonfs.mm._entry import Entries, PageState, in_core, numbers, states
+from anonfs.mm._fault import PageLoad, PageRead
+from anonfs.mm._frames import Frames
+from anonfs.mm._image import Image
+from anonfs.mm._leaves import LEAF_SHIFT
+from anonfs.mm._reclaim import Clock, Eviction, movable
+from anonfs.swap import SwapArea
+from anonfs.units import PAGE_SHIFT, PAGE_SIZE, Ino, pages_for
+
+__all__ = ["EVICTION_BATCH", "Memory"]
+
+EVICTION_BATCH = 256
+"""Pages that one eviction writes: a mebibyte, where a disk's throughput levels off."""
+
+_ZEROS = memoryview(bytes(1 << 20))
+
+
+class Memory:
+    """Frames, swap and page tables of one mount."""
+
+    def __init__(self, image: Image, swap: SwapArea) -> None:
+        self.frames = image.frames
+        self.leaves = image.leaves
+        self.swap = swap
+        self.infos: set[AnonInodeInfo] = set()
+        self.evictions: set[Eviction] = set()
+        self._clock = Clock(image.frames)
+
+    def create(self, ino: Ino) -> AnonInodeInfo:
+        """An empty page table for inode ``ino``."""
+        info = AnonInodeInfo(ino, self.leaves)
+        self.infos.add(info)
+        return info
+
+    def delete(self, info: AnonInodeInfo) -> None:
+        """Free all pages of ``info`` and forget it."""
+        self.clear(info, 0)
+        self.infos.discard(info)
+
+    # -- reading ---------------------------------------------------------------------------
+
+    def begin_read(self, info: AnonInodeInfo, offset: int, size: int) -> memoryview | PageRead:
+        """``size`` bytes at ``offset``, or the work that gets them where pages are on swap.
+
+        Holes read as zeros and take nothing. The view may be of the arena itself: use it before
+        the next call.
+        """
+        first = offset >> PAGE_SHIFT
+        entries = info.entries(first, pages_for(offset + size) - first)
+        head = offset & (PAGE_SIZE - 1)
+        if not entries.any():
+            return _ZEROS[:size] if size <= len(_ZEROS) else memoryview(bytes(size))
+        if (states(entries) == PageState.ON_SWAP).any():
+            return PageRead(self, entries, head, size)
+        frames = numbers(entries)
+        self.frames.referenced[frames] = True
+        if _contiguous(frames):
+            start = (int(frames[0]) << PAGE_SHIFT) + head
+            return self.frames.view[start : start + size]
+        return self.frames.pages.take(frames, axis=0).data.cast("B")[head : head + size]
+
+    # -- writing ---------------------------------------------------------------------------
+
+    def work_to_complete(self, info: AnonInodeInfo, offset: int, size: int) -> PageLoad | None:
+        """What must be loaded before ``size`` bytes at ``offset`` can be written, or None.
+
+        That is the first and the last page, where they are on swap and only a part is written. It
+        takes a frame for each; they are among the `frames_wanted`.
+        """
+        partial = {offset >> PAGE_SHIFT} if offset % PAGE_SIZE else set()
+        if (offset + size) % PAGE_SIZE:
+            partial.add((offset + size) >> PAGE_SHIFT)
+        swapped = self._swapped(info, sorted(partial))
+        return PageLoad(self, info, swapped) if swapped else None
+
+    def work_before_truncate(self, info: AnonInodeInfo, size: int) -> PageLoad | None:
+        """What must be loaded, into one frame, before ``info`` is cut to ``size`` bytes, or None.
+
+        That is the last page, where it is on swap and only a part of it stays.
+        """
+        if size % PAGE_SIZE == 0:
+            return None
+        swapped = self._swapped(info, [size >> PAGE_SHIFT])
+        return PageLoad(self, info, swapped) if swapped else None
+
+    def frames_wanted(self, info: AnonInodeInfo, offset: int, size: int) -> int:
+        """How many frames a write of ``size`` bytes at ``offset`` takes."""
+        first = offset >> PAGE_SHIFT
+        count = pages_for(offset + size) - first
+        if count <= self.frames.free:
+            return count
+        kinds = states(info.entries(first, count))
+        return count - int(np.count_nonzero(kinds == PageState.IN_CORE))
+
+    def work_for_frames(self, wanted: int) -> Eviction | None:
+        """An eviction towards ``wanted`` free frames, or None if there are as many.
+
+        Raises:
+            AnonfsError: ENOSPC, there is nothing that could be evicted, or no slot for it.
+        """
+        if wanted <= self.frames.free:
+            return None
+        if wanted > self.frames.count:
+            raise AnonfsError(errno.ENOSPC, "one write is larger than the budget")
+        eviction = self._evict(self._clock.pick(max(wanted - self.frames.free, EVICTION_BATCH)))
+        if eviction is None:
+            raise AnonfsError(errno.ENOSPC, "budget and swap are full")
+        return eviction
+
+    @staticmethod
+    def _swapped(info: AnonInodeInfo, pages: list[int]) -> list[int]:
+        return [page for page in pages if states(info.entries(page, 1))[0] == PageState.ON_SWAP]
+
+    def write(self, info: AnonInodeInfo, offset: int, data: bytes | memoryview) -> None:
+        """Store ``data`` at ``offset``: there are `frames_wanted`, and nothing to complete.
+
+        Raises:
+            AnonfsError: ENOSPC, there are no more leaves; nothing was changed.
+        """
+        size = len(data)
+        first = offset >> PAGE_SHIFT
+        source = memoryview(data)
+        for span in info.spans_for_write(first, pages_for(offset + size) - first):
+            begin = max(offset, span.first << PAGE_SHIFT)
+            end = min(offset + size, (span.first + span.entries.size) << PAGE_SHIFT)
+            self._write_span(info, span, begin, source[begin - offset : end - offset])
+
+    def _write_span(self, info: AnonInodeInfo, span: Span, offset: int, data: memoryview) -> None:
+        missing = np.flatnonzero(states(span.entries) != PageState.IN_CORE)
+        frames = numbers(span.entries)
+        if missing.size:
+            frames[missing] = fresh = self.frames.allocate(missing.size)
+            self._zero_around(span, missing, fresh, offset, len(data))
+        self._fill(frames, offset & (PAGE_SIZE - 1), data)
+        if missing.size:
+            self._publish(info, span, missing, fresh)
+        self.frames.note_write(frames)
+
+    def _zero_around(
+        self, span: Span, missing: Entries, fresh: Frames, offset: int, size: int
+    ) -> None:
+        """Clear the parts of fresh frames that a write of ``size`` bytes leaves out."""
+        head = offset & (PAGE_SIZE - 1)
+        tail = (offset + size) & (PAGE_SIZE - 1)
+        if head and missing[0] == 0:
+            self.frames.pages[fresh[0], :head] = 0
+        if tail and missing[-1] == span.entries.size - 1:
+            self.frames.pages[fresh[-1], tail:] = 0
+
+    def _fill(self, frames: Frames, head: int, data: memoryview) -> None:
+        """Copy ``data`` into ``frames``, from byte ``head`` of the first."""
+        if _contiguous(frames):
+            start = (int(frames[0]) << PAGE_SHIFT) + head
+            self.frames.view[start : start + len(data)] = data
+            return
+        if head:
+            part = PAGE_SIZE - head
+            self._fill(frames[:1], head, data[:part])
+            frames, data = frames[1:], data[part:]
+        whole = len(data) >> PAGE_SHIFT
+        rows = np.frombuffer(data[: whole << PAGE_SHIFT], np.uint8).reshape(-1, PAGE_SIZE)
+        self.frames.pages[frames[:whole]] = rows
+        if len(data) > whole << PAGE_SHIFT:
+            self._fill(frames[whole:], 0, data[whole << PAGE_SHIFT :])
+
+    def _publish(self, info: AnonInodeInfo, span: Span, rows: Entries, frames: Frames) -> None:
+        """Let the entries at ``rows`` of ``span`` name ``frames``, which hold their pages."""
+        old = span.entries[rows]
+        span.entries[rows] = in_core(frames)
+        self.frames.owner[frames] = span.position + rows
+        slots = numbers(old[states(old) == PageState.ON_SWAP])
+        self.swap.release(slots)
+        info.in_core += rows.size
+        info.on_swap -= slots.size
+
+    def store_page(self, info: AnonInodeInfo, page: int, data: npt.NDArray[np.uint8]) -> None:
+        """Put a whole page into a frame; one is free."""
+        self.write(info, page << PAGE_SHIFT, data.data)
+
+    # -- freeing ---------------------------------------------------------------------------
+
+    def truncate(self, info: AnonInodeInfo, size: int) -> None:
+        """Free the pages beyond ``size`` bytes and clear the rest of the last one.
+
+        `work_before_truncate` has returned None just before.
+        """
+        self.clear(info, pages_for(size))
+        tail = size & (PAGE_SIZE - 1)
+        entry = info.entries(size >> PAGE_SHIFT, 1)
+        if not tail or not entry.any():
+            return
+        require(states(entry)[0] == PageState.IN_CORE, "a page on swap was cut")
+        frame = numbers(entry)
+        self.frames.pages[frame[0], tail:] = 0
+        self.frames.note_write(frame)
+
+    def clear(self, info: AnonInodeInfo, first: int, count: int = 1 << 62) -> None:
+        """Free ``count`` pages from ``first``: they read as zeros from now on."""
+        for span in list(info.spans(first, count)):
+            old = span.entries.copy()
+            span.entries[:] = 0
+            kinds = states(old)
+            frames = numbers(old[kinds == PageState.IN_CORE])
+            slots = numbers(old[kinds == PageState.ON_SWAP])
+            self.frames.release(frames)
+            self.swap.release(slots)
+            info.in_core -= frames.size
+            info.on_swap -= slots.size
+            info.release_if_empty(span.first >> LEAF_SHIFT)
+
+    # -- reclaim ---------------------------------------------------------------------------
+
+    def _evict(self, frames: Frames) -> Eviction | None:
+        if not frames.size:
+            return None
+        eviction = Eviction(self, frames)
+        if not eviction.pages:
+            return None
+        self.evictions.add(eviction)
+        return eviction
+
+    def work_to_swap_out(
+        self, info: AnonInodeInfo, first: int, last: int
+    ) -> tuple[Eviction | None, int]:
+        """An eviction of the first pages in core from ``first`` to ``last``, at most a batch.
+
+        Returns it with the page to go on from, beyond ``last`` when that was all.
+
+        Raises:
+            AnonfsError: ENOSPC, swap is full.
+        """
+        for span in info.spans(first, last - first + 1):
+            frames = movable(self.frames, span.entries)[:EVICTION_BATCH]
+            if not frames.size:
+                continue
+            eviction = self._evict(frames)
+            if eviction is None:
+                raise AnonfsError(errno.ENOSPC, "swap is full")
+            ahead = int(self.frames.owner[frames[-1]]) - span.position
+            return eviction, span.first + ahead + 1
+        return None, last + 1
+
+    # -- checking --------------------------------------------------------------------------
+
+    def check_invariants(self) -> None:
+        """Recount frames and slots from the page entries."""
+        self.frames.check_invariants()
+        self.swap.check_invariants()
+        self.leaves.check_invariants()
+        for info in self.infos:
+            info.check_invariants()
+        positions = self.leaves.live_positions()
+        entries = self.leaves.entries[positions]
+        kinds = states(entries)
+        self._check_frames(positions, entries, kinds == PageState.IN_CORE)
+        slots = numbers(entries[kinds == PageState.ON_SWAP])
+        on_the_way = [eviction.slots for eviction in self.evictions]
+        expected = np.sort(np.concatenate([slots, *on_the_way]))
+        require(np.array_equal(expected, self.swap.in_use()), "slots used and referenced differ")
+
+    def _check_frames(
+        self, positions: Entries, entries: Entries, held: npt.NDArray[np.bool_]
+    ) -> None:
+        frames = numbers(entries[held])
+        require(np.array_equal(self.frames.owner[frames], positions[held]), "frame owner is wrong")
+        owned = np.flatnonzero(self.frames.owner)
+        require(np.array_equal(np.sort(frames), owned), "frames used and referenced differ")
+
+
+def _contiguous(frames: Frames) -> bool:
+    """Whether ``frames`` are neighbours in the arena, and not the page of zeros."""
+    first, count = int(frames[0]), frames.size
+    if first == 0 or int(frames[-1]) - first != count - 1:
+        return False
+    return count <= 2 or bool((np.diff(frames) == 1).all())

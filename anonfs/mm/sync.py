@@ -1,0 +1,53 @@
+"""The engine driven to the end of each call, for callers that have no event loop.
+
+The order of the steps is the one that the daemon keeps to.
+"""
+
+from anonfs.mm._anon_inode_info import AnonInodeInfo
+from anonfs.mm._fault import PageRead
+from anonfs.mm._memory import Memory
+from anonfs.mm._work import perform
+
+__all__ = ["read", "swap_out", "truncate", "write"]
+
+
+def read(memory: Memory, info: AnonInodeInfo, offset: int, size: int) -> memoryview:
+    """``size`` bytes at ``offset``. Raises OSError from the swap store."""
+    found = memory.begin_read(info, offset, size)
+    if isinstance(found, PageRead):
+        perform(found)
+        return found.data
+    return found
+
+
+def write(memory: Memory, info: AnonInodeInfo, offset: int, data: bytes | memoryview) -> None:
+    """Store ``data`` at ``offset``. Raises AnonfsError: ENOSPC, or OSError from the store."""
+    while True:
+        _make_room(memory, memory.frames_wanted(info, offset, len(data)))
+        load = memory.work_to_complete(info, offset, len(data))
+        if load is None:
+            break
+        perform(load)
+    memory.write(info, offset, data)
+
+
+def truncate(memory: Memory, info: AnonInodeInfo, size: int) -> None:
+    """Cut to ``size`` bytes. Raises as `write` does."""
+    while (load := memory.work_before_truncate(info, size)) is not None:
+        perform(load)
+        if memory.frames.free == 0:
+            _make_room(memory, 1)
+    memory.truncate(info, size)
+
+
+def swap_out(memory: Memory, info: AnonInodeInfo, first: int, last: int) -> None:
+    """Write pages ``first`` to ``last`` to swap. Raises AnonfsError: ENOSPC, or OSError."""
+    while first <= last:
+        eviction, first = memory.work_to_swap_out(info, first, last)
+        if eviction is not None:
+            perform(eviction)
+
+
+def _make_room(memory: Memory, frames: int) -> None:
+    while (eviction := memory.work_for_frames(frames)) is not None:
+        perform(eviction)
