@@ -1,0 +1,22 @@
+"""Inodes, dentries, directories, attributes: a POSIX file system in memory, with no mount.
+
+It knows the engine below it and no process: who maps an inode is the business of ``vm``, for which
+each inode heads a share ring.
+"""
+
+from anonfs.vfs._dentry import Dentry, DentryOperations
+from anonfs.vfs._directory import NAME_MAX
+from anonfs.vfs._filesystem import ROOT, FileSystem, NewInode
+from anonfs.vfs._inode import Inode
+from anonfs.vfs._list import ListHead
+
+__all__ = [
+    "NAME_MAX",
+    "ROOT",
+    "Dentry",
+    "DentryOperations",
+    "FileSystem",
+    "Inode",
+    "ListHead",
+    "NewInode",
+]

@@ -1,0 +1,50 @@
+"""Dentries: the seed's dummy dentry of an anonymous inode.
+
+An inode has one, whether it has a name, several, or none. It counts references, and the last one
+put calls the delete operation, which cleans up the inode's ``anon_inode_info``. Referring to it are
+
+    each name          from link to unlink
+    each open          from OPEN to RELEASE, which comes after the last mapping of it has gone
+    each vm area       from ``vm_operations.open`` or ``dup`` to ``close``
+    the kernel         one reference, while its caches hold the inode (LOOKUP to FORGET)
+
+It differs from the kernel's dentry in that: a name there is a dentry of its own.
+"""
+
+from typing import TYPE_CHECKING, Protocol
+
+from anonfs.errors import require
+
+if TYPE_CHECKING:
+    from anonfs.vfs._inode import Inode
+
+__all__ = ["Dentry", "DentryOperations"]
+
+
+class DentryOperations(Protocol):
+    """What a dentry calls."""
+
+    def delete(self, inode: "Inode") -> None:
+        """The last reference to ``inode`` was put."""
+
+
+class Dentry:
+    """A counted reference to ``inode``; made with a count of zero, so `get` it first."""
+
+    __slots__ = ("_inode", "_operations", "count")
+
+    def __init__(self, inode: "Inode", operations: DentryOperations) -> None:
+        self.count = 0
+        self._inode = inode
+        self._operations = operations
+
+    def get(self) -> None:
+        """Take a reference."""
+        self.count += 1
+
+    def put(self) -> None:
+        """Drop a reference; the last one deletes the inode."""
+        require(self.count > 0, f"inode {self._inode.ino}: a reference was put twice")
+        self.count -= 1
+        if self.count == 0:
+            self._operations.delete(self._inode)

@@ -1,0 +1,436 @@
+"""The file system: names and inodes, with the rules of POSIX for a file system in memory.
+
+Every call is synchronous and either does all of its work or, when it raises, none. It knows no
+caller: permissions are checked by the kernel (``default_permissions``), and whoever calls here has
+looked up the inodes.
+"""
+
+import errno
+import stat
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from anonfs.errors import AnonfsError, require
+from anonfs.mm import Image, Memory
+from anonfs.units import MAX_FILE_SIZE, Ino
+from anonfs.vfs import _xattrs
+from anonfs.vfs._directory import Directory, check_name
+from anonfs.vfs._inode import Inode
+
+__all__ = ["ROOT", "FileSystem", "NewInode"]
+
+ROOT = Ino(1)
+"""The inode number of the root, which FUSE prescribes."""
+
+_PERMISSIONS = 0o7777
+_XATTR_NAMESPACES = (b"user.", b"trusted.", b"security.")
+
+
+@dataclass(frozen=True, slots=True)
+class NewInode:
+    """What an inode is made with; ``target`` is that of a symbolic link."""
+
+    mode: int
+    uid: int
+    gid: int
+    rdev: int = 0
+    target: bytes = b""
+
+
+class FileSystem:
+    """The inodes of a mount by number, and the calls on them.
+
+    Its `delete` is the delete operation of every dentry. ``opens`` counts the open file
+    descriptions of all inodes.
+    """
+
+    def __init__(
+        self, image: Image, memory: Memory, root: NewInode, now: Callable[[], int] = time.time_ns
+    ) -> None:
+        self.memory = memory
+        self.inodes: dict[Ino, Inode] = {}
+        self.opens = 0
+        self._image = image
+        self._now = now
+        inode = self._make(root, parent=ROOT)
+        require(inode.ino == ROOT, "the root is not the first inode")
+        inode.dentry.get()
+
+    # -- finding ---------------------------------------------------------------------------
+
+    def inode(self, ino: int) -> Inode:
+        """The inode of that number. Raises AnonfsError: ESTALE."""
+        inode = self.inodes.get(Ino(ino))
+        if inode is None:
+            raise AnonfsError(errno.ESTALE, f"no inode {ino}")
+        return inode
+
+    def directory(self, ino: int) -> tuple[Inode, Directory]:
+        """The directory of that number. Raises AnonfsError: ESTALE, ENOTDIR."""
+        inode = self.inode(ino)
+        if inode.directory is None:
+            raise AnonfsError(errno.ENOTDIR)
+        return inode, inode.directory
+
+    def lookup(self, parent: int, name: bytes) -> Inode:
+        """The inode that ``name`` means in ``parent``; ``.`` and ``..`` are understood.
+
+        Raises:
+            AnonfsError: ENOENT, ENAMETOOLONG, ESTALE, ENOTDIR.
+        """
+        inode, directory = self.directory(parent)
+        if name == b".":
+            return inode
+        if name == b"..":
+            return self.inode(directory.parent)
+        return self.inodes[directory.get(check_name(name))]
+
+    # -- references ------------------------------------------------------------------------
+
+    @staticmethod
+    def remember(inode: Inode) -> None:
+        """The kernel was handed ``inode`` once more."""
+        if inode.lookups == 0:
+            inode.dentry.get()
+        inode.lookups += 1
+
+    def forget(self, ino: int, times: int) -> None:
+        """The kernel returns what `remember` counted; more than that is ignored."""
+        inode = self.inodes.get(Ino(ino))
+        if inode is None or inode.lookups == 0:
+            return
+        inode.lookups = max(0, inode.lookups - times)
+        if inode.lookups == 0:
+            inode.dentry.put()
+
+    def open(self, inode: Inode) -> None:
+        """An open file description of ``inode`` was made."""
+        inode.opens += 1
+        self.opens += 1
+        inode.dentry.get()
+
+    def release(self, inode: Inode) -> None:
+        """An open file description went, and every mapping made with it."""
+        inode.opens -= 1
+        self.opens -= 1
+        inode.dentry.put()
+
+    def delete(self, inode: Inode) -> None:
+        """The last reference went: free the pages, the record and all that belongs to it."""
+        require(not inode.names and not inode.opens, "an inode in use was deleted")
+        if inode.info is not None:
+            self.memory.delete(inode.info)
+        self._image.blobs.drop(inode.target)
+        self._image.blobs.drop(inode.xattrs)
+        del self.inodes[inode.ino]
+        self._image.inodes.release(inode.ino)
+
+    # -- making ----------------------------------------------------------------------------
+
+    def make(self, parent: int, name: bytes, new: NewInode) -> Inode:
+        """A new inode of any type under ``name``.
+
+        In a setgid directory it gets the group of the directory, and a directory that bit too.
+
+        Raises:
+            AnonfsError: EEXIST, ENOSPC, ENAMETOOLONG, EINVAL for a name or a type that cannot be.
+        """
+        above, directory = self._vacant(parent, name)
+        if above.mode & stat.S_ISGID:
+            inherited = stat.S_ISGID if stat.S_ISDIR(new.mode) else 0
+            new = NewInode(new.mode | inherited, new.uid, above.gid, new.rdev, new.target)
+        inode = self._make(new, above.ino)
+        try:
+            directory.add(name, inode.ino)
+        except OSError:
+            inode.nlink = 0
+            self.delete(inode)
+            raise
+        inode.dentry.get()
+        if inode.directory is not None:
+            above.nlink += 1
+        above.touch(self._now())
+        return inode
+
+    def _make(self, new: NewInode, parent: Ino) -> Inode:
+        if stat.S_IFMT(new.mode) not in _TYPES:
+            raise AnonfsError(errno.EINVAL, f"mode {new.mode:o} names no type of file")
+        if len(new.target) >= 4096:
+            raise AnonfsError(errno.ENAMETOOLONG, "target of a symbolic link")
+        target = self._image.blobs.put(new.target)
+        try:
+            ino = Ino(self._image.inodes.allocate())
+        except OSError:
+            self._image.blobs.drop(target)
+            raise
+        inode = Inode(self._image, ino, self)
+        inode.uid, inode.gid, inode.rdev, inode.target = new.uid, new.gid, new.rdev, target
+        inode.size = len(new.target)
+        inode.nlink = 2 if stat.S_ISDIR(new.mode) else 1
+        inode.atime = self._now()
+        inode.touch(inode.atime)
+        inode.mode = new.mode
+        if stat.S_ISDIR(new.mode):
+            inode.directory = Directory(ino, parent, self._image.names)
+        elif stat.S_ISREG(new.mode):
+            inode.info = self.memory.create(ino)
+        self.inodes[ino] = inode
+        return inode
+
+    def _vacant(self, parent: int, name: bytes) -> tuple[Inode, Directory]:
+        """The directory ``parent``, which is there and has no ``name``."""
+        above, directory = self.directory(parent)
+        if directory.find(check_name(name)) is not None:
+            raise AnonfsError(errno.EEXIST)
+        if above.nlink == 0:
+            raise AnonfsError(errno.ENOENT, "the directory was removed")
+        return above, directory
+
+    def link(self, ino: int, parent: int, name: bytes) -> Inode:
+        """One more name for an inode.
+
+        Raises:
+            AnonfsError: EPERM for a directory, EEXIST, ENOENT, ENOSPC.
+        """
+        inode = self.inode(ino)
+        if inode.directory is not None:
+            raise AnonfsError(errno.EPERM, "a directory has one name")
+        above, directory = self._vacant(parent, name)
+        directory.add(name, inode.ino)
+        inode.dentry.get()
+        inode.nlink += 1
+        inode.ctime = self._now()
+        above.touch(inode.ctime)
+        return inode
+
+    def readlink(self, ino: int) -> bytes:
+        """Where a symbolic link points. Raises AnonfsError: EINVAL for what is none."""
+        inode = self.inode(ino)
+        if not stat.S_ISLNK(inode.mode):
+            raise AnonfsError(errno.EINVAL)
+        return self._image.blobs.get(inode.target)
+
+    # -- unmaking --------------------------------------------------------------------------
+
+    def unlink(self, parent: int, name: bytes) -> None:
+        """Take away a name of a file; its data stays until the last user is gone.
+
+        Raises:
+            AnonfsError: ENOENT, EISDIR.
+        """
+        above, directory = self.directory(parent)
+        inode = self.inodes[directory.get(check_name(name))]
+        if inode.directory is not None:
+            raise AnonfsError(errno.EISDIR)
+        directory.remove(name)
+        self._drop_name(above, inode)
+
+    def rmdir(self, parent: int, name: bytes) -> None:
+        """Take away an empty directory. Raises AnonfsError: ENOENT, ENOTDIR, ENOTEMPTY."""
+        above, directory = self.directory(parent)
+        inode = self.inodes[directory.get(check_name(name))]
+        if inode.directory is None:
+            raise AnonfsError(errno.ENOTDIR)
+        if len(inode.directory):
+            raise AnonfsError(errno.ENOTEMPTY)
+        directory.remove(name)
+        self._drop_name(above, inode)
+
+    def _drop_name(self, above: Inode, inode: Inode) -> None:
+        """The entry of ``inode`` in ``above`` is gone: count that."""
+        now = self._now()
+        above.touch(now)
+        inode.ctime = now
+        if inode.directory is not None:
+            above.nlink -= 1
+            inode.nlink = 0
+        else:
+            inode.nlink -= 1
+        inode.dentry.put()
+
+    # -- renaming --------------------------------------------------------------------------
+
+    def rename(
+        self, parent: int, name: bytes, new_parent: int, new_name: bytes, *, replace: bool = True
+    ) -> None:
+        """Move a name, over another one if ``replace``.
+
+        Raises:
+            AnonfsError: ENOENT, EEXIST, ENOTDIR, EISDIR, ENOTEMPTY, EINVAL for a directory that
+                would move into itself.
+        """
+        above, source = self.directory(parent)
+        new_above, destination = self.directory(new_parent)
+        inode = self.inodes[source.get(check_name(name))]
+        over = destination.find(check_name(new_name))
+        victim = self.inodes[over] if over is not None else None
+        if victim is not None and not replace:
+            raise AnonfsError(errno.EEXIST)
+        if victim is inode:
+            return
+        if new_above.nlink == 0:
+            raise AnonfsError(errno.ENOENT, "the directory was removed")
+        self._refuse_loop(inode, new_above)
+        if victim is None:
+            destination.add(new_name, inode.ino)
+        else:
+            _refuse_replacement(inode, victim)
+            destination.point(new_name, inode.ino)
+        source.remove(name)
+        self._reparent(inode, above, new_above)
+        if victim is not None:
+            self._drop_name(new_above, victim)
+        self._renamed(inode, above, new_above)
+
+    def exchange(self, parent: int, name: bytes, other_parent: int, other_name: bytes) -> None:
+        """Swap what two names mean. Raises AnonfsError: ENOENT, EINVAL."""
+        above, source = self.directory(parent)
+        other_above, destination = self.directory(other_parent)
+        inode = self.inodes[source.get(check_name(name))]
+        other = self.inodes[destination.get(check_name(other_name))]
+        self._refuse_loop(inode, other_above)
+        self._refuse_loop(other, above)
+        source.point(name, other.ino)
+        destination.point(other_name, inode.ino)
+        self._reparent(inode, above, other_above)
+        self._reparent(other, other_above, above)
+        self._renamed(inode, above, other_above)
+        self._renamed(other, above, other_above)
+
+    def _refuse_loop(self, inode: Inode, into: Inode) -> None:
+        """A directory must not come to lie within itself."""
+        if inode.directory is None:
+            return
+        above: Inode | None = into
+        while above is not None and above.ino != ROOT:
+            if above is inode:
+                raise AnonfsError(errno.EINVAL, "a directory cannot be moved into itself")
+            above = self.inodes.get(above.directory.parent) if above.directory else None
+
+    @staticmethod
+    def _reparent(inode: Inode, above: Inode, new_above: Inode) -> None:
+        if inode.directory is not None:
+            inode.directory.parent = new_above.ino
+            above.nlink -= 1
+            new_above.nlink += 1
+
+    def _renamed(self, inode: Inode, above: Inode, new_above: Inode) -> None:
+        now = self._now()
+        above.touch(now)
+        new_above.touch(now)
+        inode.ctime = now
+
+    # -- attributes ------------------------------------------------------------------------
+
+    def set_attributes(self, inode: Inode, **changes: int) -> None:
+        """Store mode (permission bits), uid, gid, atime, mtime, ctime as given.
+
+        ctime is now unless it is given.
+        """
+        if "mode" in changes:
+            changes["mode"] = inode.mode & ~_PERMISSIONS | changes["mode"] & _PERMISSIONS
+        inode.ctime = self._now()
+        for name, value in changes.items():
+            setattr(inode, name, value)
+
+    @staticmethod
+    def check_size(inode: Inode, size: int) -> None:
+        """Whether ``inode`` can have ``size`` bytes. Raises AnonfsError: EISDIR, EINVAL, EFBIG."""
+        if inode.directory is not None:
+            raise AnonfsError(errno.EISDIR)
+        if not inode.is_regular or size < 0:
+            raise AnonfsError(errno.EINVAL)
+        if size > MAX_FILE_SIZE:
+            raise AnonfsError(errno.EFBIG)
+
+    def truncate(self, inode: Inode, size: int) -> None:
+        """Give ``inode`` a size in bytes; `Memory.work_before_truncate` returned None just before.
+
+        Raises:
+            AnonfsError: see `check_size`.
+        """
+        self.check_size(inode, size)
+        if size < inode.size and inode.info is not None:
+            self.memory.truncate(inode.info, size)
+        inode.size = size
+        inode.touch(self._now())
+
+    def written(self, inode: Inode, end: int) -> None:
+        """Bytes up to ``end`` were written."""
+        inode.size = max(inode.size, end)
+        inode.touch(self._now())
+
+    # -- extended attributes ---------------------------------------------------------------
+
+    def xattrs(self, inode: Inode) -> dict[bytes, bytes]:
+        """The extended attributes that were set."""
+        return _xattrs.unpack(self._image.blobs.get(inode.xattrs)) if inode.xattrs else {}
+
+    def get_xattr(self, inode: Inode, name: bytes) -> bytes:
+        """The value of one. Raises AnonfsError: ENODATA."""
+        value = self.xattrs(inode).get(name)
+        if value is None:
+            raise AnonfsError(errno.ENODATA)
+        return value
+
+    def set_xattr(self, inode: Inode, name: bytes, value: bytes) -> None:
+        """Set one. Raises AnonfsError: EOPNOTSUPP for a foreign namespace, ENOSPC."""
+        if not name.startswith(_XATTR_NAMESPACES):
+            raise AnonfsError(errno.EOPNOTSUPP)
+        self._store_xattrs(inode, {**self.xattrs(inode), name: value})
+
+    def remove_xattr(self, inode: Inode, name: bytes) -> None:
+        """Remove one. Raises AnonfsError: ENODATA."""
+        attributes = self.xattrs(inode)
+        if attributes.pop(name, None) is None:
+            raise AnonfsError(errno.ENODATA)
+        self._store_xattrs(inode, attributes)
+
+    def _store_xattrs(self, inode: Inode, attributes: dict[bytes, bytes]) -> None:
+        old = inode.xattrs
+        inode.xattrs = self._image.blobs.put(_xattrs.pack(attributes))
+        self._image.blobs.drop(old)
+        inode.ctime = self._now()
+
+    # -- checking --------------------------------------------------------------------------
+
+    def check_invariants(self) -> None:
+        """Recount names and links from the image."""
+        names = self._image.names.walk()
+        links = dict.fromkeys(self.inodes, 0)
+        for _, parent, name, ino in names:
+            links[Ino(ino)] += 1
+            above = self.inodes[Ino(parent)].directory
+            require(above is not None and above.find(name) == ino, "a name differs from the image")
+        entries = sum(len(i.directory) for i in self.inodes.values() if i.directory is not None)
+        require(entries == len(names), "a name is not in the image")
+        opens = sum(inode.opens for inode in self.inodes.values())
+        require(opens == self.opens, "open files miscounted")
+        for ino, inode in self.inodes.items():
+            named = links[ino] + (ino == ROOT)
+            require(inode.names == named, f"inode {ino}: {inode.names} names, {named} in the image")
+        require(self._image.inodes.live_rows() == sorted(self.inodes), "inodes differ from image")
+
+
+_TYPES = {
+    stat.S_IFREG,
+    stat.S_IFDIR,
+    stat.S_IFLNK,
+    stat.S_IFIFO,
+    stat.S_IFSOCK,
+    stat.S_IFCHR,
+    stat.S_IFBLK,
+}
+
+
+def _refuse_replacement(inode: Inode, victim: Inode) -> None:
+    """What rename(2) says to ``inode`` taking the name of ``victim``."""
+    if victim.directory is None:
+        if inode.directory is not None:
+            raise AnonfsError(errno.ENOTDIR)
+        return
+    if inode.directory is None:
+        raise AnonfsError(errno.EISDIR)
+    if len(victim.directory):
+        raise AnonfsError(errno.ENOTEMPTY)

@@ -1,0 +1,109 @@
+"""Inodes: a record of the image, and what is derived beside it.
+
+The attributes are not copied: reading ``inode.size`` reads the word of the record. What the image
+does not hold is rebuilt from it or known only while the mount lives: opens, lookups, the ring.
+"""
+
+import stat
+from typing import overload
+
+from anonfs.errors import require
+from anonfs.mm import AnonInodeInfo, Image
+from anonfs.units import Ino
+from anonfs.vfs._dentry import Dentry, DentryOperations
+from anonfs.vfs._directory import Directory
+from anonfs.vfs._list import ListHead
+
+__all__ = ["Inode"]
+
+
+class _Word:
+    """A 64-bit word of the inode's record."""
+
+    def __init__(self, index: int) -> None:
+        self._index = index
+
+    @overload
+    def __get__(self, inode: None, owner: type) -> "_Word": ...
+    @overload
+    def __get__(self, inode: "Inode", owner: type) -> int: ...
+    def __get__(self, inode: "Inode | None", owner: type) -> "int | _Word":
+        if inode is None:
+            return self
+        return inode.words[inode.base + self._index]
+
+    def __set__(self, inode: "Inode", value: int) -> None:
+        inode.words[inode.base + self._index] = value
+
+
+class Inode:
+    """An inode of the mount.
+
+    Sizes are bytes, times nanoseconds since the epoch, ``target`` and ``xattrs`` blobs. ``opens``
+    counts open file descriptions, ``lookups`` the kernel's references that FORGET will return.
+    """
+
+    __slots__ = (
+        "base",
+        "dentry",
+        "directory",
+        "info",
+        "ino",
+        "lookups",
+        "opens",
+        "share_ring",
+        "words",
+    )
+
+    mode = _Word(0)
+    uid = _Word(1)
+    gid = _Word(2)
+    nlink = _Word(3)
+    size = _Word(4)
+    atime = _Word(5)
+    mtime = _Word(6)
+    ctime = _Word(7)
+    rdev = _Word(8)
+    target = _Word(9)
+    xattrs = _Word(10)
+
+    def __init__(self, image: Image, ino: Ino, operations: DentryOperations) -> None:
+        self.ino = ino
+        self.words = image.inodes.words
+        self.base = ino * image.inodes.width
+        self.dentry = Dentry(self, operations)
+        self.share_ring = ListHead()
+        self.info: AnonInodeInfo | None = None
+        self.directory: Directory | None = None
+        self.opens = 0
+        self.lookups = 0
+
+    @property
+    def is_regular(self) -> bool:
+        """Whether it is a file with pages."""
+        return stat.S_ISREG(self.mode)
+
+    @property
+    def names(self) -> int:
+        """How many names refer to it."""
+        return min(self.nlink, 1) if self.directory is not None else self.nlink
+
+    @property
+    def allocated(self) -> int:
+        """The pages that exist, in core or on swap."""
+        return self.info.allocated if self.info is not None else 0
+
+    def touch(self, now: int) -> None:
+        """Its contents changed."""
+        self.mtime = now
+        self.ctime = now
+
+    def check_invariants(self, areas: int) -> None:
+        """The references are those that can be counted, with ``areas`` vm areas."""
+        known = self.names + self.opens + areas + (self.lookups > 0)
+        require(
+            self.dentry.count == known,
+            f"inode {self.ino}: {self.dentry.count} references, {known} known",
+        )
+        require((self.directory is not None) == stat.S_ISDIR(self.mode), "a directory of files")
+        require((self.info is not None) == self.is_regular, "pages of what is no file")
