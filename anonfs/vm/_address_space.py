@@ -1,0 +1,106 @@
+"""AddressSpace: the areas of one process.
+
+The other way to the areas than the ring: the ring has all areas of an inode, this has all areas
+of a process, in the order of their addresses::
+
+                  inode 7      inode 8
+                     │            │
+    process 100 ── area ──────── area
+    process 101 ── area           │
+
+It must not know the operations: it only keeps what they were called for.
+"""
+
+from collections.abc import Iterable
+from itertools import pairwise
+
+from anonfs.errors import InvariantError
+from anonfs.vm._area import VmArea
+from anonfs.vm._mapped_inode import MappedInode
+from anonfs.vm._maps import MappedArea, ProcessMaps
+
+__all__ = ["AddressSpace"]
+
+
+class AddressSpace:
+    """The areas of the process that ``process`` describes; none at first.
+
+    A process is its pid and its start time: a reused pid is another process. Unlike the kernel's
+    mm_struct it belongs to one process alone and lives on through exec, which only empties it.
+    """
+
+    def __init__(self, process: ProcessMaps) -> None:
+        self.pid = process.pid
+        self.start_time = process.start_time
+        self.parent = process.parent
+        self.uid = process.uid
+        self._areas: dict[int, VmArea] = {}
+
+    @property
+    def areas(self) -> list[VmArea]:
+        """The areas in the order of their addresses."""
+        # The dict is nearly or fully in order, which makes the sort linear.
+        return sorted(self._areas.values(), key=lambda area: area.start)
+
+    def __len__(self) -> int:
+        return len(self._areas)
+
+    def __contains__(self, area: VmArea) -> bool:
+        return self._areas.get(area.start) is area
+
+    def is_same_process(self, process: ProcessMaps) -> bool:
+        """Whether ``process`` is this one, rather than a later one with its pid."""
+        return (self.pid, self.start_time) == (process.pid, process.start_time)
+
+    def begin(self, seen: MappedArea, inode: MappedInode) -> VmArea:
+        """A new area of this process, in no ring yet and not kept here."""
+        return VmArea(
+            pid=self.pid,
+            uid=self.uid,
+            inode=inode,
+            start=seen.start,
+            end=seen.end,
+            offset=seen.offset,
+            perms=seen.perms,
+        )
+
+    def add(self, area: VmArea) -> None:
+        """Keep ``area``."""
+        if area.start in self._areas:
+            raise InvariantError(f"{area!r} is where another area is")
+        self._areas[area.start] = area
+
+    def remove(self, area: VmArea) -> None:
+        """Keep ``area`` no longer."""
+        if area not in self:
+            raise InvariantError(f"{area!r} is not of process {self.pid}")
+        del self._areas[area.start]
+
+    def replace(self, areas: Iterable[VmArea]) -> None:
+        """Keep exactly ``areas``; some of those kept before may have been resized."""
+        self._areas = {area.start: area for area in areas}
+
+    def follow(self, process: ProcessMaps) -> None:
+        """Take over the parent and the user, which change at exit and setuid."""
+        self.parent = process.parent
+        if self.uid != process.uid:
+            self.uid = process.uid
+            for area in self._areas.values():
+                area.uid = process.uid
+
+    def check_invariants(self) -> None:
+        """Require disjoint areas of this process, each in a ring."""
+        for start, area in self._areas.items():
+            area.check_invariants()
+            if start != area.start:
+                raise InvariantError(f"{area!r} is kept at {start:#x}")
+            if (area.pid, area.uid) != (self.pid, self.uid):
+                raise InvariantError(f"{area!r} is not of {self!r}")
+            if area.link.empty:
+                raise InvariantError(f"{area!r} is in no ring")
+        for left, right in pairwise(self.areas):
+            if left.end > right.start:
+                raise InvariantError(f"{left!r} and {right!r} overlap")
+
+    def __repr__(self) -> str:
+        return f"<AddressSpace of {self.pid} since {self.start_time}, {len(self)} areas>"

@@ -1,0 +1,83 @@
+"""VmArea: one mapping of one inode by one process, as /proc/PID/maps shows it.
+
+An area ties a range of addresses to a range of its inode. The seed of anonfs indexes the inode's
+pages by ``address - start + offset``; that relation survives a partial unmap, because the offset
+of what is left moves with its start::
+
+    addresses   7000          9000          c000
+                ├─────────────┬─────────────┤      one area, offset 1000
+    bytes       1000          3000          6000
+
+    after munmap(9000, 1000):
+                ├─────────────┤    ├────────┤      offsets 1000 and 4000,
+                7000       9000    a000  c000      origin 6000 for both
+
+It must not know page entries, page tables or how the mapping was found out.
+"""
+
+from dataclasses import dataclass, field
+
+from anonfs.errors import InvariantError
+from anonfs.units import PAGE_SIZE
+from anonfs.vfs._list import ListHead
+from anonfs.vm._mapped_inode import MappedInode
+
+__all__ = ["VmArea"]
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class VmArea:
+    """A range of addresses of a process that maps an inode; equal to itself alone.
+
+    It differs from the kernel's vm_area_struct, of which it is the shadow: ``offset`` is in bytes
+    (vm_pgoff is in pages); it names its process by ``pid`` and has no mm, so two processes that
+    share one address space (between vfork and exec) have an area each; ``perms`` is the text of
+    /proc/PID/maps instead of vm_flags; it stands for file mappings of the mount only.
+    """
+
+    pid: int
+    """The process (a tgid, never a thread)."""
+    uid: int
+    """The effective user of the process: who may see its addresses."""
+    inode: MappedInode = field(repr=False)
+    start: int
+    end: int
+    """The first address after the area."""
+    offset: int
+    """The byte of the inode that ``start`` maps."""
+    perms: str
+    """As in /proc/PID/maps: ``rw-s``, or ``p`` at the end for a private mapping."""
+    link: ListHead = field(init=False, repr=False)
+    """The area's place in the share ring of its inode."""
+
+    def __post_init__(self) -> None:
+        self.link = ListHead(self)
+
+    @property
+    def shared(self) -> bool:
+        """Whether writes reach the inode (MAP_SHARED); no mprotect ever changes this."""
+        return self.perms[3] == "s"
+
+    @property
+    def origin(self) -> int:
+        """The address that byte 0 of the inode has, or would have, in this mapping."""
+        return self.start - self.offset
+
+    def offset_at(self, address: int) -> int:
+        """The byte of the inode that ``address``, inside the area, maps."""
+        return address - self.start + self.offset
+
+    def place(self, start: int, end: int, offset: int, perms: str) -> None:
+        """Resize the area where it is: the same area, as after vma_expand or a split."""
+        self.start, self.end, self.offset, self.perms = start, end, offset, perms
+
+    def check_invariants(self) -> None:
+        """Require whole pages, at least one, and permissions that maps could show."""
+        if not 0 <= self.start < self.end:
+            raise InvariantError(f"{self!r} is empty")
+        if self.offset < 0:
+            raise InvariantError(f"{self!r} begins before its inode")
+        if (self.start | self.end | self.offset) % PAGE_SIZE:
+            raise InvariantError(f"{self!r} splits a page")
+        if len(self.perms) != 4 or self.perms[3] not in "sp":
+            raise InvariantError(f"{self!r} has odd perms")

@@ -1,0 +1,113 @@
+"""The inspection attributes of a file: what `anonfs.inspection` writes, from the live state."""
+
+import errno
+import re
+from collections.abc import Awaitable, Callable, Iterator
+
+from anonfs.errors import AnonfsError
+from anonfs.inspection import PREFIX, Area, Counts, PageCounts, PageRun, bounded_lines
+from anonfs.units import pages_for
+from anonfs.vfs import Inode
+from anonfs.vm import ShareRing
+from anonfsd._rings import Rings
+
+__all__ = ["Inspection"]
+
+_PREFIX = PREFIX.encode()
+_RANGE = re.compile(rb"(\d{1,15})-(\d{1,15})")
+
+SwapOut = Callable[[Inode, int, int], Awaitable[None]]
+
+
+class Inspection:
+    """Reads and writes the attributes whose names begin with ``user.anonfs.``."""
+
+    def __init__(self, rings: Rings, swap_out: SwapOut) -> None:
+        self._rings = rings
+        self._swap_out = swap_out
+        self._readers = {
+            b"kind": self._kind,
+            b"pages": self._pages,
+            b"pagemap": self._pagemap,
+            b"ring": self._ring,
+            b"count": self._count,
+        }
+
+    @staticmethod
+    def owns(name: bytes) -> bool:
+        """Whether ``name`` is one of these attributes, or would be."""
+        return name.startswith(_PREFIX)
+
+    def names(self, inode: Inode) -> list[bytes]:
+        """The attributes that ``inode`` has."""
+        if not inode.is_regular:
+            return []
+        return [_PREFIX + name for name in (*self._readers, b"swapout")]
+
+    async def get(self, inode: Inode, name: bytes, uid: int) -> bytes:
+        """The value of an attribute, for a reader with user id ``uid``.
+
+        Raises:
+            AnonfsError: ENODATA, there is no such attribute; EPERM, it is write-only.
+        """
+        if name not in self.names(inode):
+            raise AnonfsError(errno.ENODATA)
+        reader = self._readers.get(name.removeprefix(_PREFIX))
+        if reader is None:
+            raise AnonfsError(errno.EPERM, "write-only")
+        return (await reader(inode, uid)).encode("ascii")
+
+    async def set(self, inode: Inode, name: bytes, value: bytes) -> None:
+        """Do what writing an attribute asks for.
+
+        Raises:
+            AnonfsError: EPERM, it is read-only or none of ours; EINVAL, a bad value.
+        """
+        if name != _PREFIX + b"swapout" or not inode.is_regular:
+            raise AnonfsError(errno.EPERM, "read-only")
+        pages = pages_for(inode.size)
+        text = value.strip()
+        if text == b"all":
+            first, last = 0, pages - 1
+        elif (match := _RANGE.fullmatch(text)) is not None:
+            first, last = int(match[1]), int(match[2])
+            if first > last or last >= pages:
+                raise AnonfsError(errno.EINVAL, f"pages {first}-{last} of {pages}")
+        else:
+            raise AnonfsError(errno.EINVAL, "write 'all' or FIRST-LAST")
+        if first <= last:
+            await self._swap_out(inode, first, last)
+
+    @staticmethod
+    async def _kind(_inode: Inode, _uid: int) -> str:
+        return "shared"
+
+    @staticmethod
+    async def _pages(inode: Inode, _uid: int) -> str:
+        total, info = pages_for(inode.size), inode.info
+        in_core, on_swap = (info.in_core, info.on_swap) if info is not None else (0, 0)
+        return PageCounts(total, total - in_core - on_swap, in_core, on_swap).render()
+
+    @staticmethod
+    async def _pagemap(inode: Inode, _uid: int) -> str:
+        runs = inode.info.runs(pages_for(inode.size)) if inode.info is not None else iter(())
+        return bounded_lines(
+            PageRun(first, last, state.label).render() for first, last, state in runs
+        )
+
+    async def _ring(self, inode: Inode, uid: int) -> str:
+        await self._rings.look()
+        return bounded_lines(area.render() for area in _areas(inode, uid))
+
+    async def _count(self, inode: Inode, _uid: int) -> str:
+        await self._rings.look()
+        areas = len(ShareRing(inode))
+        return Counts(inode.dentry.count, areas, inode.opens, inode.names).render()
+
+
+def _areas(inode: Inode, uid: int) -> Iterator[Area]:
+    """The ring as user ``uid`` may see it: addresses are for root and the process's owner."""
+    for area in ShareRing(inode):
+        known = uid in {0, area.uid}
+        start, end = (area.start, area.end) if known else (None, None)
+        yield Area(area.pid, start, end, area.offset, area.perms)

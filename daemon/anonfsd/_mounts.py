@@ -1,0 +1,163 @@
+"""Mounting and unmounting through fusermount3, which does for users what root may do itself.
+
+It hands back the /dev/fuse descriptor over a unix socket, as libfuse has it. All of this blocks
+and must never run on the event loop of the daemon that serves the mount: unmounting writes dirty
+pages back, and that needs answers.
+"""
+
+import contextlib
+import os
+import re
+import shutil
+import socket
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = [
+    "FSTYPE",
+    "MountError",
+    "MountPoint",
+    "abort",
+    "check_mountpoint",
+    "mount",
+    "others_allowed",
+    "unmount",
+]
+
+FSTYPE = "fuse.anonfs"
+
+_FUSECTL = Path("/sys/fs/fuse/connections")
+_OPTIONS = ("rw", "nosuid", "nodev", "default_permissions", "fsname=anonfs", "subtype=anonfs")
+_ANSWER_SECONDS = 5
+
+
+class MountError(Exception):
+    """Why there can be no mount, in one line that says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class MountPoint:
+    """A line of /proc/self/mountinfo."""
+
+    path: str
+    device: tuple[int, int]
+    fstype: str
+
+    @classmethod
+    def find(cls, path: Path) -> "MountPoint | None":
+        """What is mounted at ``path`` last, found without touching it: it may not answer."""
+        found = None
+        for line in Path("/proc/self/mountinfo").read_text("utf-8", "surrogateescape").splitlines():
+            fields = line.split(" ")
+            if _unescape(fields[4]) == str(path):
+                major, minor = fields[2].split(":")
+                fstype = fields[fields.index("-") + 1]
+                found = cls(str(path), (int(major), int(minor)), fstype)
+        return found
+
+
+def _unescape(text: str) -> str:
+    """A path as mountinfo writes it: space, tab, newline and backslash are octal."""
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
+
+
+def check_mountpoint(path: Path) -> None:
+    """Make sure that ``path`` can be mounted on; what a dead daemon left there is taken away.
+
+    Raises:
+        MountError: it cannot.
+    """
+    if shutil.which("fusermount3") is None:
+        raise MountError("fusermount3 is missing: install the package fuse3")
+    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
+        raise MountError("/dev/fuse is missing or closed to you: run 'modprobe fuse' as root")
+    present = MountPoint.find(path)
+    if present is not None:
+        _replace_stale(path, present)
+    if not path.is_dir():
+        what = "is not a directory" if path.exists() else "does not exist: make the directory first"
+        raise MountError(f"{path} {what}")
+    try:
+        if any(path.iterdir()):
+            raise MountError(f"{path} is not empty: mount on an empty directory")
+    except PermissionError:
+        raise MountError(f"{path} may not be read by you: mount on a directory of yours") from None
+    if os.geteuid() != 0 and not os.access(path, os.W_OK):
+        raise MountError(f"{path} may not be written by you: mount on a directory of yours")
+
+
+def _replace_stale(path: Path, present: MountPoint) -> None:
+    if present.fstype != FSTYPE:
+        raise MountError(f"{path} is a mount point of {present.fstype} already")
+    if _answers(path):
+        raise MountError(f"{path} is mounted already: use it, or run 'anonfs umount {path}' first")
+    abort(present)
+    unmount(path, lazy=True)
+
+
+def _answers(path: Path) -> bool:
+    """Whether a living daemon serves ``path``, asked by a process that may be given up."""
+    asked = subprocess.Popen(
+        ["stat", "--file-system", "--", path],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        return asked.wait(_ANSWER_SECONDS) == 0
+    except subprocess.TimeoutExpired:
+        asked.kill()
+        return False
+
+
+def mount(path: Path) -> int:
+    """Mount on ``path``; returns the /dev/fuse descriptor.
+
+    Raises:
+        MountError: with what fusermount3 said.
+    """
+    options = [*_OPTIONS, "allow_other"] if others_allowed() else list(_OPTIONS)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    with ours, theirs:
+        done = subprocess.run(
+            ["fusermount3", "-o", ",".join(options), "--", path],
+            env={**os.environ, "_FUSE_COMMFD": str(theirs.fileno())},
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise MountError(
+                f"cannot mount on {path}: {done.stderr.strip() or 'fusermount3 failed'}"
+            )
+        _, descriptors, _, _ = socket.recv_fds(ours, 1, 1)
+    os.set_inheritable(descriptors[0], False)
+    return descriptors[0]
+
+
+def others_allowed() -> bool:
+    """Whether other users may be let in: root may, others where /etc/fuse.conf says so."""
+    if os.geteuid() == 0:
+        return True
+    with contextlib.suppress(OSError):
+        return "user_allow_other" in Path("/etc/fuse.conf").read_text("utf-8").split()
+    return False
+
+
+def unmount(path: Path, *, lazy: bool = False) -> bool:
+    """Take the mount away; False if it is in use (never when ``lazy``) or not there."""
+    command = ["fusermount3", "-u", *(["-z"] if lazy else []), "--", str(path)]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    return done.returncode == 0
+
+
+def abort(present: MountPoint) -> None:
+    """End the connection of a mount: whatever waits for an answer gets an error.
+
+    A daemon's thread that waits for a page which only the daemon can fill is freed by this alone.
+    """
+    with contextlib.suppress(OSError):
+        (_FUSECTL / str(present.device[1]) / "abort").write_bytes(b"1")

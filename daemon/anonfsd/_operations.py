@@ -1,0 +1,447 @@
+"""The request handlers: each translates a request, makes one call, translates back.
+
+A handler that does not wait runs without a break; one that waits does so in `Pager`, `Rings` or
+`SwapOut`, which look again afterwards. Handles and inode numbers come from the kernel, yet are
+checked: a wrong one is answered with an errno.
+
+Attributes of files are not cached by the kernel (a mapping changes mtime and blocks without its
+knowing), those of everything else are, and names are: nothing changes them but its own requests.
+"""
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pyfuse3
+import trio
+from pyfuse3 import (
+    EntryAttributes,
+    FileHandleT,
+    FileInfo,
+    FileNameT,
+    FlagT,
+    FUSEError,
+    InodeT,
+    ModeT,
+    ReaddirToken,
+    RequestContext,
+    SetattrFields,
+    StatvfsData,
+    XAttrNameT,
+)
+
+from anonfs.errors import AnonfsError
+from anonfs.mm import AnonInodeInfo
+from anonfs.units import PAGE_SIZE, Ino
+from anonfs.vfs import NAME_MAX, ROOT, FileSystem, Inode, NewInode
+from anonfsd._answers import answered
+from anonfsd._files import OpenDirectory, OpenFile, OpenFiles
+from anonfsd._inspection import Inspection
+from anonfsd._pager import Pager
+from anonfsd._rings import Rings
+from anonfsd._swapout import OWN_NAME
+
+__all__ = ["Operations"]
+
+_NOREPLACE, _EXCHANGE = 1, 2
+_CACHED = 300.0
+_SECTORS_PER_PAGE = PAGE_SIZE // 512
+_INODES_MAX = 1 << 22
+
+
+class Operations(pyfuse3.Operations):
+    """A mount of ``filesystem``.
+
+    ``rings`` and ``inspection`` are set before the first request: they need the mount's device.
+    ``on_failure`` is called when the state turns out to be broken.
+    """
+
+    supports_dot_lookup = False
+    enable_writeback_cache = False
+    enable_acl = False
+
+    rings: Rings
+    inspection: Inspection
+
+    def __init__(
+        self, filesystem: FileSystem, pager: Pager, on_failure: Callable[[], None]
+    ) -> None:
+        super().__init__()
+        self.filesystem = filesystem
+        self.pager = pager
+        self.files = OpenFiles()
+        self._on_failure = on_failure
+
+    def fail(self) -> None:
+        """End the mount: see `answered`."""
+        self._on_failure()
+
+    # -- names -----------------------------------------------------------------------------
+
+    @answered
+    async def lookup(
+        self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext
+    ) -> EntryAttributes:
+        """LOOKUP."""
+        if parent_inode == ROOT and name.startswith(OWN_NAME) and _is_own_thread(ctx.pid):
+            inode = self.filesystem.inode(int(name.removeprefix(OWN_NAME)))
+            self.filesystem.remember(inode)
+            return _attributes(inode, entry_timeout=0)
+        return self._entry(self.filesystem.lookup(parent_inode, name))
+
+    def _entry(self, inode: Inode) -> EntryAttributes:
+        """The answer that hands ``inode`` to the kernel, which counts it as a lookup."""
+        self.filesystem.remember(inode)
+        return _attributes(inode)
+
+    async def forget(self, inode_list: Sequence[tuple[InodeT, int]]) -> None:
+        """FORGET: not answered, so there is nobody to tell of an error."""
+        with contextlib.suppress(FUSEError):
+            await self._forget(inode_list)
+
+    @answered
+    async def _forget(self, inode_list: Sequence[tuple[InodeT, int]]) -> None:
+        for ino, times in inode_list:
+            self.filesystem.forget(ino, times)
+
+    @answered
+    async def create(
+        self,
+        parent_inode: InodeT,
+        name: FileNameT,
+        mode: ModeT,
+        flags: FlagT,
+        ctx: RequestContext,
+    ) -> tuple[FileInfo, EntryAttributes]:
+        """CREATE: make a file and open it."""
+        del flags
+        new = NewInode(stat.S_IFREG | stat.S_IMODE(mode), ctx.uid, ctx.gid)
+        inode = self.filesystem.make(parent_inode, name, new)
+        return self._open(inode, ctx), self._entry(inode)
+
+    @answered
+    async def mknod(
+        self, parent_inode: InodeT, name: FileNameT, mode: ModeT, rdev: int, ctx: RequestContext
+    ) -> EntryAttributes:
+        """MKNOD: a file, a fifo, a socket, a device."""
+        new = NewInode(mode, ctx.uid, ctx.gid, rdev)
+        if stat.S_ISDIR(mode) or stat.S_ISLNK(mode):
+            raise FUSEError(errno.EINVAL)
+        return self._entry(self.filesystem.make(parent_inode, name, new))
+
+    @answered
+    async def mkdir(
+        self, parent_inode: InodeT, name: FileNameT, mode: ModeT, ctx: RequestContext
+    ) -> EntryAttributes:
+        """MKDIR."""
+        new = NewInode(stat.S_IFDIR | stat.S_IMODE(mode), ctx.uid, ctx.gid)
+        return self._entry(self.filesystem.make(parent_inode, name, new))
+
+    @answered
+    async def symlink(
+        self, parent_inode: InodeT, name: FileNameT, target: FileNameT, ctx: RequestContext
+    ) -> EntryAttributes:
+        """SYMLINK."""
+        new = NewInode(stat.S_IFLNK | 0o777, ctx.uid, ctx.gid, target=target)
+        return self._entry(self.filesystem.make(parent_inode, name, new))
+
+    @answered
+    async def readlink(self, inode: InodeT, ctx: RequestContext) -> FileNameT:
+        """READLINK."""
+        del ctx
+        return FileNameT(self.filesystem.readlink(inode))
+
+    @answered
+    async def link(
+        self, inode: InodeT, new_parent_inode: InodeT, new_name: FileNameT, ctx: RequestContext
+    ) -> EntryAttributes:
+        """LINK."""
+        del ctx
+        return self._entry(self.filesystem.link(inode, new_parent_inode, new_name))
+
+    @answered
+    async def unlink(self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext) -> None:
+        """UNLINK."""
+        del ctx
+        self.filesystem.unlink(parent_inode, name)
+
+    @answered
+    async def rmdir(self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext) -> None:
+        """RMDIR."""
+        del ctx
+        self.filesystem.rmdir(parent_inode, name)
+
+    @answered
+    async def rename(
+        self,
+        parent_inode_old: InodeT,
+        name_old: FileNameT,
+        parent_inode_new: InodeT,
+        name_new: FileNameT,
+        flags: FlagT,
+        ctx: RequestContext,
+    ) -> None:
+        """RENAME, with RENAME_NOREPLACE or RENAME_EXCHANGE."""
+        del ctx
+        names = parent_inode_old, name_old, parent_inode_new, name_new
+        if flags == _EXCHANGE:
+            self.filesystem.exchange(*names)
+        elif flags in {0, _NOREPLACE}:
+            self.filesystem.rename(*names, replace=flags == 0)
+        else:
+            raise FUSEError(errno.EINVAL)
+
+    # -- attributes ------------------------------------------------------------------------
+
+    @answered
+    async def getattr(self, inode: InodeT, ctx: RequestContext) -> EntryAttributes:
+        """GETATTR."""
+        del ctx
+        return _attributes(self.filesystem.inode(inode))
+
+    @answered
+    async def setattr(
+        self,
+        inode: InodeT,
+        attr: EntryAttributes,
+        fields: SetattrFields,
+        fh: FileHandleT | None,
+        ctx: RequestContext,
+    ) -> EntryAttributes:
+        """SETATTR: chmod, chown, truncate, utimens."""
+        del fh
+        changed = self.filesystem.inode(inode)
+        if fields.update_size:
+            await self._truncate(changed, attr.st_size)
+        changes = {
+            name: value
+            for name, wanted, value in (
+                ("mode", fields.update_mode, attr.st_mode),
+                ("uid", fields.update_uid, attr.st_uid),
+                ("gid", fields.update_gid, attr.st_gid),
+                ("atime", fields.update_atime, attr.st_atime_ns),
+                ("mtime", fields.update_mtime, attr.st_mtime_ns),
+                ("ctime", fields.update_ctime, attr.st_ctime_ns),
+            )
+            if wanted
+        }
+        if changes.get("mode", 0) & stat.S_ISGID and changed.directory is None:
+            gid = changes.get("gid", changed.gid)
+            if not await _may_set_group_id(ctx, gid):
+                changes["mode"] &= ~stat.S_ISGID
+        if changes:
+            self.filesystem.set_attributes(changed, **changes)
+        return _attributes(changed)
+
+    async def _truncate(self, inode: Inode, size: int) -> None:
+        self.filesystem.check_size(inode, size)
+        if inode.info is not None and size < inode.size:
+            await self.pager.prepare_truncate(inode.info, size)
+        self.filesystem.truncate(inode, size)
+
+    @answered
+    async def statfs(self, ctx: RequestContext) -> StatvfsData:
+        """STATFS: what budget and swap have in all, and what of it is left."""
+        del ctx
+        memory = self.filesystem.memory
+        data = StatvfsData()
+        data.f_bsize = data.f_frsize = PAGE_SIZE
+        data.f_blocks = memory.frames.count + memory.swap.slots
+        data.f_bfree = data.f_bavail = memory.frames.free + memory.swap.free
+        data.f_files = _INODES_MAX
+        data.f_ffree = data.f_favail = _INODES_MAX - len(self.filesystem.inodes)
+        data.f_namemax = NAME_MAX
+        return data
+
+    # -- files -----------------------------------------------------------------------------
+
+    @answered
+    async def open(self, inode: InodeT, flags: FlagT, ctx: RequestContext) -> FileInfo:
+        """OPEN; the kernel leaves O_TRUNC to it."""
+        opened = self.filesystem.inode(inode)
+        if flags & os.O_TRUNC:
+            await self._truncate(opened, 0)
+        return self._open(opened, ctx)
+
+    def _open(self, inode: Inode, ctx: RequestContext) -> FileInfo:
+        file = OpenFile(inode, ctx.pid, counted=not _is_own_thread(ctx.pid))
+        if file.counted:
+            self.filesystem.open(inode)
+            self.rings.note_change()
+        # The page cache stays: nothing but the kernel's own requests changes a file.
+        return FileInfo(fh=FileHandleT(self.files.add(file)), keep_cache=True)
+
+    @answered
+    async def read(self, fh: FileHandleT, off: int, size: int) -> bytes:
+        """READ. A short answer would move the end of the file, so all there is is given."""
+        inode = self.files.file(fh).inode
+        size = min(size, inode.size - off)
+        if size <= 0 or off < 0:
+            return b""
+        # pyfuse3 takes any buffer, and copies it before anything else can run.
+        return await self.pager.read(_pages_of(inode), off, size)  # type: ignore[return-value]
+
+    @answered
+    async def write(self, fh: FileHandleT, off: int, buf: bytes) -> int:
+        """WRITE."""
+        inode = self.files.file(fh).inode
+        if off < 0:
+            raise FUSEError(errno.EINVAL)
+        self.filesystem.check_size(inode, off + len(buf))
+        if buf:
+            await self.pager.write(_pages_of(inode), off, buf)
+            self.filesystem.written(inode, off + len(buf))
+        return len(buf)
+
+    @answered
+    async def flush(self, fh: FileHandleT) -> None:
+        """FLUSH: a descriptor was closed, often right after its file was mapped."""
+        if self.files.file(fh).counted:
+            self.rings.note_change()
+
+    @answered
+    async def fsync(self, fh: FileHandleT, datasync: bool) -> None:
+        """FSYNC: the kernel has written back, and there is no stabler place."""
+        del datasync
+        self.files.file(fh)
+
+    @answered
+    async def release(self, fh: FileHandleT) -> None:
+        """RELEASE: the last descriptor and the last mapping of an open are gone."""
+        file = self.files.remove(fh)
+        if not file.counted:
+            return
+        if file.inode.opens == 1:
+            self.rings.note_last_release(file.inode)
+        else:
+            self.rings.note_change()
+        self.filesystem.release(file.inode)
+
+    # -- directories -----------------------------------------------------------------------
+
+    @answered
+    async def opendir(self, inode: InodeT, ctx: RequestContext) -> FileHandleT:
+        """OPENDIR."""
+        del ctx
+        opened, directory = self.filesystem.directory(inode)
+        handle = OpenDirectory(opened, directory.snapshot())
+        return FileHandleT(self.files.add_directory(handle))
+
+    @answered
+    async def readdir(self, fh: FileHandleT, start_id: int, token: ReaddirToken) -> None:
+        """READDIRPLUS: the entries of when the directory was opened or rewound."""
+        handle = self.files.directory(fh)
+        directory = handle.inode.directory
+        if directory is None:
+            raise FUSEError(errno.ENOTDIR)
+        if start_id == 0:
+            handle.entries = directory.snapshot()
+        dots = [(b".", handle.inode.ino), (b"..", directory.parent)]
+        entries = [*dots, *handle.entries] if start_id < len(dots) else handle.entries
+        skipped = len(dots) if start_id >= len(dots) else 0
+        for at in range(start_id - skipped, len(entries)):
+            name, ino = entries[at]
+            if name not in {b".", b".."} and directory.find(name) != ino:
+                continue
+            if not self._add_entry(token, name, ino, at + skipped + 1):
+                return
+
+    def _add_entry(self, token: ReaddirToken, name: bytes, ino: Ino, following: int) -> bool:
+        inode = self.filesystem.inode(ino)
+        added = pyfuse3.readdir_reply(token, FileNameT(name), _attributes(inode), following)
+        if added and name not in {b".", b".."}:
+            self.filesystem.remember(inode)
+        return added
+
+    @answered
+    async def releasedir(self, fh: FileHandleT) -> None:
+        """RELEASEDIR."""
+        self.files.remove_directory(fh)
+
+    @answered
+    async def fsyncdir(self, fh: FileHandleT, datasync: bool) -> None:
+        """FSYNCDIR: nothing to do."""
+        del datasync
+        self.files.directory(fh)
+
+    # -- extended attributes ---------------------------------------------------------------
+
+    @answered
+    async def getxattr(self, inode: InodeT, name: XAttrNameT, ctx: RequestContext) -> bytes:
+        """GETXATTR."""
+        read = self.filesystem.inode(inode)
+        if self.inspection.owns(name):
+            return await self.inspection.get(read, name, ctx.uid)
+        return self.filesystem.get_xattr(read, name)
+
+    @answered
+    async def setxattr(
+        self, inode: InodeT, name: XAttrNameT, value: bytes, ctx: RequestContext
+    ) -> None:
+        """SETXATTR."""
+        del ctx
+        written = self.filesystem.inode(inode)
+        if self.inspection.owns(name):
+            await self.inspection.set(written, name, value)
+        else:
+            self.filesystem.set_xattr(written, name, value)
+
+    @answered
+    async def listxattr(self, inode: InodeT, ctx: RequestContext) -> Sequence[XAttrNameT]:
+        """LISTXATTR."""
+        del ctx
+        listed = self.filesystem.inode(inode)
+        names = [*self.inspection.names(listed), *self.filesystem.xattrs(listed)]
+        return [XAttrNameT(name) for name in names]
+
+    @answered
+    async def removexattr(self, inode: InodeT, name: XAttrNameT, ctx: RequestContext) -> None:
+        """REMOVEXATTR."""
+        del ctx
+        if self.inspection.owns(name):
+            raise FUSEError(errno.EPERM)
+        self.filesystem.remove_xattr(self.filesystem.inode(inode), name)
+
+
+def _attributes(inode: Inode, entry_timeout: float = _CACHED) -> EntryAttributes:
+    entry = EntryAttributes()
+    entry.st_ino = InodeT(inode.ino)
+    entry.generation = 0
+    entry.entry_timeout = entry_timeout
+    entry.attr_timeout = 0 if inode.is_regular else _CACHED
+    entry.st_mode = ModeT(inode.mode)
+    entry.st_nlink = inode.nlink
+    entry.st_uid = inode.uid
+    entry.st_gid = inode.gid
+    entry.st_rdev = inode.rdev
+    entry.st_size = inode.size
+    entry.st_blksize = PAGE_SIZE
+    entry.st_blocks = inode.allocated * _SECTORS_PER_PAGE
+    entry.st_atime_ns = inode.atime
+    entry.st_mtime_ns = inode.mtime
+    entry.st_ctime_ns = inode.ctime
+    return entry
+
+
+def _pages_of(inode: Inode) -> AnonInodeInfo:
+    if inode.info is None:
+        raise AnonfsError(errno.EINVAL, "not a file with pages")
+    return inode.info
+
+
+def _is_own_thread(pid: int) -> bool:
+    """Whether a request comes from this daemon: FUSE names the thread that made it."""
+    return Path(f"/proc/self/task/{pid}").exists()
+
+
+async def _may_set_group_id(ctx: RequestContext, gid: int) -> bool:
+    """Whether the caller may leave S_ISGID on a file of group ``gid``, as chmod(2) has it."""
+    if ctx.uid == 0 or ctx.gid == gid:
+        return True
+    try:
+        return gid in await trio.to_thread.run_sync(pyfuse3.get_sup_groups, ctx.pid)
+    except OSError:
+        return False

@@ -1,0 +1,113 @@
+"""What a mount is made with, and whether it can be."""
+
+import argparse
+import errno
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from anonfs.swap import FileStore
+from anonfs.units import PAGE_SHIFT, PAGE_SIZE, format_size, parse_size
+
+__all__ = ["OptionError", "Options"]
+
+_SMALLEST_BUDGET = 512 * PAGE_SIZE  # one leaf; a WRITE of 256 pages must find room in it
+_LARGEST_SWAP = 1 << 46  # pages are numbered in 64-bit words, their map takes a byte each
+
+
+class OptionError(Exception):
+    """Why an option cannot be had, in one line that says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The options of a mount; sizes in bytes."""
+
+    mountpoint: Path
+    budget: int
+    swap: Path | None
+    swap_size: int
+    keep_swap: bool
+    ready_fd: int | None
+
+    @classmethod
+    def parse(cls, arguments: list[str]) -> "Options":
+        """The options on a command line; argparse exits with 2 for what is none.
+
+        Raises:
+            OptionError: a size does not parse or cannot be had.
+        """
+        parser = argparse.ArgumentParser("anonfsd", description="Serve an anonfs mount.")
+        parser.add_argument("mountpoint", type=Path, help="an empty directory")
+        parser.add_argument("--budget", default="256M", help="memory for pages in core")
+        parser.add_argument("--swap", type=Path, help="path of the swap file")
+        parser.add_argument("--swap-size", default="1G", help="size of the swap file")
+        parser.add_argument("--keep-swap", action="store_true", help="leave the file its name")
+        parser.add_argument("--ready-fd", type=int, help="tell on this descriptor when mounted")
+        given = parser.parse_args(arguments)
+        return cls(
+            # Not resolve(): that would touch a mount that may not answer.
+            mountpoint=given.mountpoint.parent.resolve() / given.mountpoint.name,
+            budget=_budget(given.budget),
+            swap=given.swap.absolute() if given.swap else None,
+            swap_size=_swap_size(given.swap_size),
+            keep_swap=given.keep_swap,
+            ready_fd=given.ready_fd,
+        )
+
+    @property
+    def frames(self) -> int:
+        """The budget in pages."""
+        return self.budget >> PAGE_SHIFT
+
+    def make_swap(self) -> FileStore:
+        """The swap file. Raises OptionError: it cannot be made."""
+        try:
+            return FileStore.create(self.swap, self.swap_size, keep=self.keep_swap)
+        except OSError as error:
+            raise OptionError(_describe(error, self.swap)) from None
+
+
+def _size(text: str, option: str) -> int:
+    try:
+        return parse_size(text)
+    except ValueError as error:
+        raise OptionError(f"{option}: {error}") from None
+
+
+def _budget(text: str) -> int:
+    budget = _size(text, "--budget")
+    if budget < _SMALLEST_BUDGET:
+        least = format_size(_SMALLEST_BUDGET)
+        raise OptionError(f"--budget {text} is too small: {least} is the least")
+    available = psutil.virtual_memory().available
+    if budget > available:
+        raise OptionError(
+            f"--budget {text} is more than the {format_size(available)} of memory available"
+        )
+    return budget
+
+
+def _swap_size(text: str) -> int:
+    size = _size(text, "--swap-size")
+    if not PAGE_SIZE <= size <= _LARGEST_SWAP:
+        bounds = f"between {format_size(PAGE_SIZE)} and {format_size(_LARGEST_SWAP)}"
+        raise OptionError(f"--swap-size {text} is not {bounds}")
+    return size & -PAGE_SIZE
+
+
+def _describe(error: OSError, path: Path | None) -> str:
+    """An error of the swap file for the person who chose its path and size."""
+    name = path or "in /var/tmp"
+    advice = {
+        errno.EISDIR: "is a directory: name a file",
+        errno.EEXIST: "exists already: remove it or name another",
+        errno.ELOOP: "is a symbolic link: name a file",
+        errno.ENOENT: "is in a directory that does not exist: make it first",
+        errno.ENOSPC: "does not fit on its disk: choose a smaller --swap-size or another disk",
+        errno.EFBIG: "is larger than its file system can hold: choose a smaller --swap-size",
+        errno.EACCES: "may not be written by you: name another path",
+        errno.EROFS: "is on a read-only file system: name another path",
+    }
+    return f"swap file {name} {advice.get(error.errno or 0, f'cannot be made: {error.strerror}')}"

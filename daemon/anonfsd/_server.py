@@ -1,0 +1,153 @@
+"""A mount from its beginning to its end.
+
+The end comes by unmounting: `umount` elsewhere, or a signal. Then, in this order, so that nothing
+waits for an answer that nobody will give: the mount point is freed, lazily if it is in use; the
+background tasks end while requests are still answered; the requests end; the device is closed,
+upon which whoever still has the mount open or mapped gets errors for what is not resident.
+"""
+
+import logging
+import os
+import signal
+import stat
+from collections.abc import Callable
+
+import trio
+
+from anonfs.mm import Image, Memory
+from anonfs.swap import SwapArea
+from anonfs.units import format_size
+from anonfs.vfs import FileSystem, NewInode
+from anonfsd._connection import Connection
+from anonfsd._inspection import Inspection
+from anonfsd._mounts import (
+    MountError,
+    MountPoint,
+    abort,
+    check_mountpoint,
+    mount,
+    others_allowed,
+    unmount,
+)
+from anonfsd._operations import Operations
+from anonfsd._options import Options
+from anonfsd._pager import Pager
+from anonfsd._rings import Rings
+from anonfsd._swapout import SwapOut
+from anonfsd._tuning import tune
+
+__all__ = ["serve"]
+
+log = logging.getLogger(__name__)
+
+_GRACE = 5.0
+
+
+def serve(options: Options, ready: Callable[[], None]) -> None:
+    """Mount, call ``ready``, answer requests until the mount is gone.
+
+    Raises:
+        MountError, OptionError: there can be no mount; nothing is left of the attempt.
+    """
+    check_mountpoint(options.mountpoint)
+    swap = SwapArea(options.make_swap())
+    image = Image(options.frames)
+    try:
+        device = mount(options.mountpoint)
+        try:
+            trio.run(_Server(options, image, swap, device, ready).run)
+        finally:
+            unmount(options.mountpoint, lazy=True)
+    finally:
+        swap.close()
+        image.close()
+
+
+class _Server:
+    def __init__(
+        self,
+        options: Options,
+        image: Image,
+        swap: SwapArea,
+        device: int,
+        ready: Callable[[], None],
+    ) -> None:
+        self._mountpoint = options.mountpoint
+        self._budget = options.budget
+        self._image = image
+        self._ready = ready
+        self._ending = trio.Event()
+        self._served = trio.Event()
+        # Where others are let in the root is for everybody, as /dev/shm is.
+        mode = stat.S_IFDIR | (0o1777 if others_allowed() else 0o700)
+        memory = Memory(image, swap)
+        self._pager = Pager(memory)
+        self._filesystem = FileSystem(image, memory, NewInode(mode, os.getuid(), os.getgid()))
+        self._operations = Operations(self._filesystem, self._pager, self._ending.set)
+        self._connection = Connection(device, self._operations)
+
+    async def run(self) -> None:
+        point = MountPoint.find(self._mountpoint)
+        if point is None:
+            raise MountError(f"{self._mountpoint} was unmounted at once")
+        tune(point.device)
+        self._operations.rings = rings = Rings(self._filesystem, point.device)
+        swap_out = SwapOut(self._connection, self._pager, point.path, point.device)
+        self._operations.inspection = Inspection(rings, swap_out)
+        await self._connection.negotiate()
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._serve)
+                nursery.start_soon(self._end_at_signal)
+                await self._in_background(rings)
+                await self._end(point)
+                nursery.cancel_scope.cancel()
+        finally:
+            self._connection.close()
+
+    async def _serve(self) -> None:
+        await self._connection.serve()
+        log.info("%s: unmounted", self._mountpoint)
+        self._served.set()
+        self._ending.set()
+
+    async def _end_at_signal(self) -> None:
+        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            async for number in signals:
+                log.info("%s: %s", self._mountpoint, signal.strsignal(number))
+                self._ending.set()
+
+    async def _in_background(self, rings: Rings) -> None:
+        """Run what runs beside the requests, until the mount is to end."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._pager.keep_frames_free)
+            nursery.start_soon(rings.look_now_and_then)
+            nursery.start_soon(self._populate)
+            self._ready()
+            log.info("%s: mounted, budget %s", self._mountpoint, format_size(self._budget))
+            await self._ending.wait()
+            nursery.cancel_scope.cancel()
+
+    async def _populate(self) -> None:
+        """Allocate the arena ahead of its use, off the event loop."""
+        try:
+            await trio.to_thread.run_sync(self._image.frames.populate, abandon_on_cancel=True)
+        except OSError as error:
+            log.info("frames will be allocated at their first touch: %s", error.strerror)
+
+    async def _end(self, point: MountPoint) -> None:
+        """Free the mount point, then let `_serve` come to its end."""
+        if self._served.is_set():
+            return
+        if await trio.to_thread.run_sync(unmount, self._mountpoint):
+            with trio.move_on_after(_GRACE):
+                await self._served.wait()
+        else:
+            files = self._filesystem.opens
+            log.warning("%s: unmounted with %d files in use", self._mountpoint, files)
+            await trio.to_thread.run_sync(lambda: unmount(self._mountpoint, lazy=True))
+        self._connection.stop()
+        with trio.move_on_after(_GRACE):
+            await self._served.wait()
+        if not self._served.is_set():
+            abort(point)

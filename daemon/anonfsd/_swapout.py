@@ -1,0 +1,59 @@
+"""Swap-out on request: pages leave the page tables of all mappers, the page cache, and core.
+
+The order is the seed's: the loaded PTEs are cleared first, for they are what makes a page busy;
+then the page is written to swap, once for all that map it.
+"""
+
+import errno
+import logging
+import os
+
+from anonfs.units import PAGE_SHIFT, Ino
+from anonfs.vfs import ROOT, Inode
+from anonfsd._connection import Connection
+from anonfsd._pager import Pager
+
+__all__ = ["OWN_NAME", "SwapOut"]
+
+log = logging.getLogger(__name__)
+
+OWN_NAME = b".anonfs-inode-"
+"""In the root, this and an inode's number name that inode, for the daemon's own threads only."""
+
+
+class SwapOut:
+    """Swaps out pages of the mount on ``mountpoint``, whose device is (major, minor)."""
+
+    def __init__(
+        self, connection: Connection, pager: Pager, mountpoint: str, device: tuple[int, int]
+    ) -> None:
+        self._connection = connection
+        self._pager = pager
+        self._mountpoint = mountpoint
+        self._device = os.makedev(*device)
+
+    async def __call__(self, inode: Inode, first: int, last: int) -> None:
+        """Swap out pages ``first`` to ``last`` of ``inode``. Raises OSError."""
+        offset, length = first << PAGE_SHIFT, (last - first + 1) << PAGE_SHIFT
+        await self._write_back(inode.ino, offset, length)
+        await self._connection.invalidate(inode.ino, offset, length)
+        if inode.info is not None:
+            await self._pager.swap_out(inode.info, first, last)
+
+    async def _write_back(self, ino: Ino, offset: int, length: int) -> None:
+        """Have the dirty pages of a range written in large requests, where that can be asked for.
+
+        The invalidation writes back too, a page at a time.
+        """
+        name = OWN_NAME + str(ino).encode()
+        path = f"{self._mountpoint}/{name.decode()}"
+        try:
+            await self._connection.write_back(path, self._device, offset, length)
+        except OSError as error:
+            # Any other error is one of a write: its page would be lost by the invalidation.
+            if error.errno not in {errno.EACCES, errno.ENOENT, errno.EXDEV}:
+                raise
+            log.debug("write-back of inode %d: %s", ino, error)
+        finally:
+            # Or the name would hold the inode after its last user.
+            await self._connection.forget_name(ROOT, name)

@@ -1,0 +1,138 @@
+"""What /proc shows of the processes that map files of the mount.
+
+A mapping of the mount is a line of /proc/PID/maps with the mount's device number::
+
+    7f3c5e000000-7f3c5e200000 rw-s 00001000 00:36 12      /mnt/anon/my file (deleted)
+    start        end          perms offset  device inode  path, which is never looked at
+
+It must not know inodes, rings or FUSE: it returns plain `ProcessMaps`. All reads block, and a
+process that holds its mmap lock across a fault may be waiting for the daemon itself: call `scan`
+in a thread, never in the event loop.
+
+What it cannot see: processes of other users, unless it runs as root, and processes that are not
+dumpable. They are left out.
+"""
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from io import FileIO
+
+from anonfs.units import Ino
+from anonfs.vm import MappedArea, ProcessMaps
+
+__all__ = ["scan"]
+
+_PROC = "/proc"
+
+
+def scan(device: tuple[int, int], pids: Iterable[int] | None = None) -> list[ProcessMaps]:
+    """The processes that map files of ``device``, a (major, minor) pair, in the order of pids.
+
+    Without ``pids`` it looks at every process and reports those with areas: to be given to
+    ``AddressSpaces.update`` as complete. With ``pids`` it looks at these alone and reports each
+    one, so that an update that is not complete can close what went: without areas if it has none
+    (or is a zombie), as `ProcessMaps.nobody` if there is no such process. A thread's id stands
+    for its process. In both cases a process that may not be read is left out.
+
+    Time: 1.1 to 1.3 ms for 70 processes, 58 of them kernel threads; what dominates is the kernel
+    writing the text of maps (0.6 µs a line, 4 KiB a read), and parsing (1.5 µs) for lines that hit.
+    """
+    looker = _Looker(device)
+    if pids is None:
+        looks = [looker.look(pid) for pid in _all_pids()]
+        looks = [process for process in looks if process is not None and process.areas]
+    else:
+        looks = [looker.look(pid, asked=True) for pid in {_process_of(pid) for pid in pids}]
+    return sorted((process for process in looks if process), key=lambda process: process.pid)
+
+
+def _all_pids() -> list[int]:
+    with os.scandir(_PROC) as entries:
+        return [int(entry.name) for entry in entries if entry.name.isdecimal()]
+
+
+def _process_of(pid: int) -> int:
+    """The process that thread ``pid`` belongs to; ``pid`` itself if there is none."""
+    try:
+        with _proc_directory(pid) as directory:
+            tgid = re.search(rb"^Tgid:\s*(\d+)", _read(directory, "status"), re.MULTILINE)
+    except OSError:
+        return pid
+    return int(tgid[1]) if tgid else pid
+
+
+@contextmanager
+def _proc_directory(pid: int) -> Iterator[int]:
+    """A descriptor of /proc/PID: all that is read below it is of one process, or fails."""
+    directory = os.open(f"{_PROC}/{pid}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield directory
+    finally:
+        os.close(directory)
+
+
+def _read(directory: int, name: str) -> bytes:
+    descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
+    with FileIO(descriptor) as file:
+        return file.readall()
+
+
+def _maps(directory: int) -> bytes:
+    """The maps of a process, from another thread where the first one has ended."""
+    maps = _read(directory, "maps")
+    # Kernel threads and zombies have none either; more than one thread (a link each, and two)
+    # means that the first thread is dead and the process is not.
+    if maps or os.stat("task", dir_fd=directory).st_nlink <= 3:
+        return maps
+    tasks = os.open("task", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        with os.scandir(tasks) as entries:
+            for thread in entries:
+                with suppress(FileNotFoundError, ProcessLookupError):
+                    maps = maps or _read(tasks, f"{thread.name}/maps")
+    finally:
+        os.close(tasks)
+    return maps
+
+
+def _parent_and_start_time(stat: bytes) -> tuple[int, int]:
+    """The parent's pid and the start time (clock ticks since boot) in /proc/PID/stat."""
+    # The command name before them may hold spaces and parentheses, but ends at the last one.
+    fields = stat[stat.rindex(b")") + 1 :].split()
+    return int(fields[1]), int(fields[19])
+
+
+class _Looker:
+    """Looks at single processes for the areas of one device."""
+
+    def __init__(self, device: tuple[int, int]) -> None:
+        # As show_vma_header_prefix prints it: two hex digits, more where needed.
+        shown = b"%02x:%02x" % device
+        self._mark = b" %b " % shown
+        self._line = re.compile(
+            rb"^([0-9a-f]+)-([0-9a-f]+) (\S{4}) ([0-9a-f]+) %b (\d+)" % shown, re.MULTILINE
+        )
+
+    def look(self, pid: int, *, asked: bool = False) -> ProcessMaps | None:
+        """What ``pid`` has; None if it may not be read, or has no areas and was not asked for."""
+        try:
+            with _proc_directory(pid) as directory:
+                maps = _maps(directory)
+                # Most processes end here; a path may hold the mark too, so a hit proves nothing.
+                if self._mark not in maps and not asked:
+                    return None
+                uid = os.fstat(directory).st_uid
+                parent, start_time = _parent_and_start_time(_read(directory, "stat"))
+        except (FileNotFoundError, ProcessLookupError):
+            return ProcessMaps.nobody(pid)
+        except PermissionError:
+            return None
+        return ProcessMaps(pid, start_time, parent, uid, tuple(self._areas(maps)))
+
+    def _areas(self, maps: bytes) -> Iterator[MappedArea]:
+        for start, end, perms, offset, ino in self._line.findall(maps):
+            yield MappedArea(
+                Ino(int(ino)), int(start, 16), int(end, 16), int(offset, 16), perms.decode()
+            )
