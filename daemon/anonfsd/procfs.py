@@ -9,8 +9,8 @@ It must not know inodes, rings or FUSE: it returns plain `ProcessMaps`. All read
 process that holds its mmap lock across a fault may be waiting for the daemon itself: call `scan`
 in a thread, never in the event loop.
 
-What it cannot see: processes of other users, unless it runs as root, and processes that are not
-dumpable. They are left out.
+What it may not read, such as the processes of other users when it does not run as root, it leaves
+out.
 """
 
 import os

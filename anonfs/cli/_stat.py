@@ -1,0 +1,42 @@
+"""``anonfs stat``: what an inode is, where its pages are, who refers to it."""
+
+from dataclasses import asdict
+
+from anonfs.cli._output import FileArgument, JsonOption, console, print_columns, print_json
+from anonfs.cli._target import Looked, look
+from anonfs.units import PAGE_SIZE, format_size
+
+__all__ = ["stat"]
+
+
+def stat(file: FileArgument, as_json: JsonOption = False) -> None:
+    """Show what FILE is: its size, its pages by state, its references."""
+    looked = look(file)
+    if as_json:
+        print_json(_document(looked))
+        return
+    pages, counts = looked.inspection.pages, looked.inspection.counts
+    console().print(f"{looked.path}: {looked.inspection.kind}, {format_size(looked.size)}")
+    rows = [
+        ("pages", pages.total),
+        ("  not allocated", pages.none),
+        ("  in core", pages.in_core),
+        ("  on swap", pages.on_swap),
+    ]
+    print_columns(
+        [(name, str(count), format_size(count * PAGE_SIZE)) for name, count in rows], right=(1, 2)
+    )
+    console().print(
+        f"dentry count {counts.dentry}: vm areas {counts.areas}, opens {counts.opens},"
+        f" links {counts.links}"
+    )
+
+
+def _document(looked: Looked) -> dict[str, object]:
+    return {
+        "path": str(looked.path),
+        "kind": looked.inspection.kind,
+        "size": looked.size,
+        "pages": asdict(looked.inspection.pages),
+        "counts": asdict(looked.inspection.counts),
+    }

@@ -1,0 +1,41 @@
+"""FILE on the command line: a path as the shell means it, or else a name in the mount."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from anonfs.client import BadNameError, Inspection, NoMountError, connect, inspect
+
+__all__ = ["Looked", "look"]
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """A file, its size in bytes, and what anonfs tells of it."""
+
+    path: Path
+    size: int
+    inspection: Inspection
+
+
+def _located(file: str) -> Path:
+    """The path that ``file`` means: itself where it exists, else below the mount."""
+    path = Path(file)
+    if path.is_absolute() or os.path.lexists(path):
+        return path
+    try:
+        named = connect().path(file)
+    except (BadNameError, NoMountError):
+        return path
+    return named if named.exists() else path
+
+
+def look(file: str) -> Looked:
+    """Inspect the file that ``file`` means.
+
+    Raises:
+        OSError: there is none, or it is not of an anonfs.
+    """
+    path = _located(file)
+    inspection = inspect(path)
+    return Looked(path, path.stat().st_size, inspection)

@@ -1,0 +1,51 @@
+"""What a program uses: find the mount, make and open files, map them, look at them.
+
+    >>> from anonfs.client import connect
+    >>> fs = connect()
+    >>> with fs.map("job-7", 1 << 20) as shared:
+    ...     shared[:5] = b"hello"
+    ...     shared.flush()  # msync(2): the write reaches the page map
+    ...     shared.inspect().pages.in_core
+    1
+
+This floor talks to the kernel alone: files, mmap and extended attributes of a mounted anonfs. It
+knows nothing of the engine below it or of the daemon behind the mount, and needs neither on its
+machine's Python path. Every error is an ``OSError``; those that anonfs words itself are a
+`ClientError` with one line that says what to do.
+"""
+
+from anonfs.client._choice import MOUNT_VARIABLE, default_mountpoint, find_mount
+from anonfs.client._client import Client, Entry, connect
+from anonfs.client._errors import (
+    BadNameError,
+    ClientError,
+    DaemonGoneError,
+    NoMountError,
+    NotAnonfsError,
+)
+from anonfs.client._file import File
+from anonfs.client._inspect import Inspection, Target, inspect, swap_out
+from anonfs.client._mapping import Mapping
+from anonfs.client._mount_table import anonfs_mounts, is_mountpoint
+
+__all__ = [
+    "MOUNT_VARIABLE",
+    "BadNameError",
+    "Client",
+    "ClientError",
+    "DaemonGoneError",
+    "Entry",
+    "File",
+    "Inspection",
+    "Mapping",
+    "NoMountError",
+    "NotAnonfsError",
+    "Target",
+    "anonfs_mounts",
+    "connect",
+    "default_mountpoint",
+    "find_mount",
+    "inspect",
+    "is_mountpoint",
+    "swap_out",
+]

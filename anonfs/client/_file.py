@@ -1,0 +1,146 @@
+"""An open file of an anonfs: the step between a name and a mapping."""
+
+import fcntl
+import os
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from anonfs.client._errors import ClientError, explained
+from anonfs.client._inspect import Inspection, inspect, swap_out
+from anonfs.client._mapping import Mapping
+
+__all__ = ["File"]
+
+_GROWTH_BYTE = 1 << 62
+"""The byte that growing processes lock, far past any file: no program's own locks meet it."""
+
+
+@contextmanager
+def _growing(descriptor: int) -> Iterator[None]:
+    """Keep other growing processes out, with a lock of the open file (F_OFD_SETLKW).
+
+    An open file's own lock, since a process's (F_SETLK) would be dropped by any close of any
+    descriptor of the inode.
+    """
+
+    def lock(kind: int) -> None:
+        flock = struct.pack("hhqqi4x", kind, os.SEEK_SET, _GROWTH_BYTE, 1, 0)
+        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLKW, flock)
+
+    lock(fcntl.F_WRLCK)
+    try:
+        yield
+    finally:
+        lock(fcntl.F_UNLCK)
+
+
+class File:
+    """An open file; a context manager that closes its descriptor.
+
+    Mappings made from it stay valid after it is closed.
+    """
+
+    def __init__(self, descriptor: int, path: Path, name: str | None, *, read_only: bool) -> None:
+        self._descriptor = descriptor
+        self.path = path
+        self.name = name
+        self.read_only = read_only
+
+    def fileno(self) -> int:
+        """The open descriptor, valid until `close`.
+
+        Raises:
+            ValueError: the file is closed.
+        """
+        if self._descriptor < 0:
+            raise ValueError("file is closed")
+        return self._descriptor
+
+    @property
+    def size(self) -> int:
+        """The size in bytes."""
+        return os.fstat(self.fileno()).st_size
+
+    def resize(self, size: int) -> None:
+        """Make the file ``size`` bytes long; what lies beyond is given back at once.
+
+        A process that touches a mapped page beyond the new end gets SIGBUS.
+
+        Raises:
+            OSError: ENOSPC when that much cannot be promised, EFBIG beyond the largest size.
+        """
+        with explained(self.path):
+            os.ftruncate(self.fileno(), size)
+
+    def grow(self, size: int) -> None:
+        """Make the file at least ``size`` bytes long.
+
+        Any number of processes may grow one file at a time: none of them makes it shorter.
+        """
+        if self.size >= size:
+            return
+        with explained(self.path), _growing(self.fileno()):
+            if self.size < size:
+                os.ftruncate(self.fileno(), size)
+
+    def map(self, size: int | None = None, *, offset: int = 0) -> Mapping:
+        """Map ``size`` bytes from ``offset``, a multiple of the page size; by default to the end.
+
+        A file that is too short is grown first, unless it is open for reading only.
+
+        Raises:
+            ClientError: there is nothing to map, or a file open for reading is too short.
+            OSError: as mmap(2) and ftruncate(2).
+        """
+        end = self.size if size is None else offset + size
+        if end <= offset or offset < 0:
+            hint = "is empty: give a size" if size is None else f"cannot be mapped for {size} bytes"
+            raise ClientError(f"{self.path} {hint}")
+        if not self.read_only:
+            self.grow(end)
+        elif self.size < end:
+            raise ClientError(f"{self.path} has {self.size} bytes, not {end}")
+        with explained(self.path):
+            return Mapping(
+                self.fileno(),
+                end - offset,
+                name=self.name,
+                offset=offset,
+                read_only=self.read_only,
+            )
+
+    def inspect(self) -> Inspection:
+        """The state of the inode, see `anonfs.client.inspect`."""
+        return inspect(self.fileno())
+
+    def swap_out(self, first: int | None = None, last: int | None = None) -> None:
+        """Write pages to swap, see `anonfs.client.swap_out`."""
+        swap_out(self.fileno(), first, last)
+
+    def close(self) -> None:
+        """Close the descriptor; closing again does nothing."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._descriptor < 0 else f"descriptor {self._descriptor}"
+        return f"<{type(self).__name__} {str(self.path)!r}, {state}>"

@@ -1,0 +1,136 @@
+"""Looking at an inode, and asking for its pages to be swapped out: the extended attributes.
+
+The text of the attributes is `anonfs.inspection`'s business; here is only where it is read from
+and what a refusal means. Anything that stands for a file will do as a target: a path, an open
+descriptor, or an object with ``fileno()`` such as a `Mapping`.
+"""
+
+import errno
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from anonfs.client._errors import ClientError, DaemonGoneError, NotAnonfsError
+from anonfs.client._mount_table import mount_of
+from anonfs.inspection import PREFIX, Area, Counts, PageCounts, PageRun, parse_lines
+from anonfs.units import pages_for
+
+__all__ = ["HasFileno", "Inspection", "Target", "inspect", "swap_out"]
+
+_Answer = TypeVar("_Answer")
+
+
+class HasFileno(Protocol):
+    """An object with an open descriptor."""
+
+    def fileno(self) -> int:
+        """The descriptor."""
+
+
+Target = str | os.PathLike[str] | int | HasFileno
+"""What can be looked at: a path, an open descriptor, or an object that has one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What anonfs tells of one inode.
+
+    The attributes are read one after the other, so on a busy inode they may be moments apart.
+    ``runs`` and ``areas`` are cut where an extended attribute would exceed 64 KiB; ``complete``
+    and ``areas_complete`` say whether that happened. ``pages`` and ``counts`` are always whole.
+    """
+
+    kind: str
+    pages: PageCounts
+    runs: list[PageRun]
+    complete: bool
+    areas: list[Area]
+    areas_complete: bool
+    counts: Counts
+
+
+def _handle(target: Target) -> str | os.PathLike[str] | int:
+    """``target`` as the os module takes it."""
+    return target if isinstance(target, str | os.PathLike | int) else target.fileno()
+
+
+def _called(handle: str | os.PathLike[str] | int) -> str:
+    return f"descriptor {handle}" if isinstance(handle, int) else os.fspath(handle)
+
+
+def _asked(handle: str | os.PathLike[str] | int, call: Callable[[], _Answer]) -> _Answer:
+    """The answer of ``call`` about ``handle``, its refusals put into words."""
+    try:
+        return call()
+    except OSError as error:
+        path = Path(f"/proc/self/fd/{handle}").readlink() if isinstance(handle, int) else handle
+        if error.errno == errno.ENOTCONN:
+            raise DaemonGoneError.at(mount_of(path) or path) from error
+        if error.errno in {errno.ENODATA, errno.ENOTSUP} and mount_of(path) is None:
+            raise NotAnonfsError(f"{_called(handle)} is not in an anonfs mount") from error
+        if error.errno == errno.ENODATA:
+            raise NotAnonfsError(f"{_called(handle)} has no pages to look at") from error
+        raise
+
+
+def inspect(target: Target) -> Inspection:
+    """The state of the inode behind ``target``; a relative path is one of this process.
+
+    Raises:
+        NotAnonfsError: it is not a file of an anonfs.
+        OSError: as getxattr(2): no such file, no permission to read it.
+    """
+    handle = _handle(target)
+
+    def value(name: str) -> str:
+        return _asked(handle, lambda: os.getxattr(handle, PREFIX + name)).decode("ascii")
+
+    kind = value("kind").strip()
+    runs, complete = parse_lines(value("pagemap"))
+    areas, areas_complete = parse_lines(value("ring"))
+    return Inspection(
+        kind=kind,
+        pages=PageCounts.parse(value("pages")),
+        runs=[PageRun.parse(line) for line in runs],
+        complete=complete,
+        areas=[Area.parse(line) for line in areas],
+        areas_complete=areas_complete,
+        counts=Counts.parse(value("count")),
+    )
+
+
+def swap_out(target: Target, first: int | None = None, last: int | None = None) -> None:
+    """Write the pages ``first`` to ``last``, ends included, to swap; by default all of them.
+
+    Every process that maps them keeps its mapping, and the next touch brings a page back.
+    Returns when they are written. Pages that were never allocated are left alone.
+
+    Raises:
+        ClientError: ``first`` and ``last`` are not a range of pages.
+        NotAnonfsError: it is not a file of an anonfs.
+        OSError: as setxattr(2); ENOSPC when the swap areas are full.
+    """
+    handle = _handle(target)
+    order = _range_order(handle, first, last)
+    if order:
+        _asked(handle, lambda: os.setxattr(handle, f"{PREFIX}swapout", order.encode()))
+
+
+def _last_page(handle: str | os.PathLike[str] | int) -> int:
+    status = os.fstat(handle) if isinstance(handle, int) else Path(handle).stat()
+    return pages_for(status.st_size) - 1
+
+
+def _range_order(
+    handle: str | os.PathLike[str] | int, first: int | None, last: int | None
+) -> str | None:
+    """The text that orders a swap-out of that range; None when the range holds no page."""
+    if first is None and last is None:
+        return "all"
+    start = first or 0
+    end = _last_page(handle) if last is None else last
+    if start < 0 or (last is not None and last < start):
+        raise ClientError(f"pages {start} to {last} are not a range")
+    return f"{start}-{end}" if start <= end else None
