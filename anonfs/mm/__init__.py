@@ -4,6 +4,7 @@ It is synchronous and deterministic, and knows no file name, no process and no F
 the state, `Memory` the calls on it; what blocks is handed out as `Work`.
 """
 
+from anonfs.mm import sync
 from anonfs.mm._anon_inode_info import AnonInodeInfo
 from anonfs.mm._entry import PageState
 from anonfs.mm._fault import PageLoad, PageRead
@@ -25,4 +26,5 @@ __all__ = [
     "PageState",
     "Work",
     "perform",
+    "sync",
 ]

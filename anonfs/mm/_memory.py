@@ -254,6 +254,8 @@ class Memory:
             eviction = self._evict(frames)
             if eviction is None:
                 raise AnonfsError(errno.ENOSPC, "swap is full")
+            if eviction.pages < frames.size:
+                return eviction, span.first  # The rest finds swap full, if it still is.
             ahead = int(self.frames.owner[frames[-1]]) - span.position
             return eviction, span.first + ahead + 1
         return None, last + 1

@@ -9,7 +9,7 @@ import os
 import sys
 
 from anonfsd._mounts import MountError
-from anonfsd._options import OptionError, Options
+from anonfsd._options import OptionError, Options, parse_arguments
 from anonfsd._server import serve
 
 __all__ = ["main"]
@@ -18,11 +18,10 @@ __all__ = ["main"]
 def main() -> None:
     """Parse, serve, report."""
     logging.basicConfig(format="%(asctime)s anonfsd: %(levelname)s %(message)s", level=logging.INFO)
-    ready_fd = None
+    given = parse_arguments(sys.argv[1:])
+    ready_fd: int | None = given.ready_fd
     try:
-        options = Options.parse(sys.argv[1:])
-        ready_fd = options.ready_fd
-        serve(options, lambda: _tell(ready_fd, "ready"))
+        serve(Options.checked(given), lambda: _tell(ready_fd, "ready"))
     except (MountError, OptionError) as error:
         if ready_fd is None:
             print(f"anonfsd: {error}", file=sys.stderr)  # noqa: T201

@@ -10,7 +10,7 @@ import psutil
 from anonfs.swap import FileStore
 from anonfs.units import PAGE_SHIFT, PAGE_SIZE, format_size, parse_size
 
-__all__ = ["OptionError", "Options"]
+__all__ = ["OptionError", "Options", "parse_arguments"]
 
 _SMALLEST_BUDGET = 512 * PAGE_SIZE  # one leaf; a WRITE of 256 pages must find room in it
 _LARGEST_SWAP = 1 << 46  # pages are numbered in 64-bit words, their map takes a byte each
@@ -29,23 +29,10 @@ class Options:
     swap: Path | None
     swap_size: int
     keep_swap: bool
-    ready_fd: int | None
 
     @classmethod
-    def parse(cls, arguments: list[str]) -> "Options":
-        """The options on a command line; argparse exits with 2 for what is none.
-
-        Raises:
-            OptionError: a size does not parse or cannot be had.
-        """
-        parser = argparse.ArgumentParser("anonfsd", description="Serve an anonfs mount.")
-        parser.add_argument("mountpoint", type=Path, help="an empty directory")
-        parser.add_argument("--budget", default="256M", help="memory for pages in core")
-        parser.add_argument("--swap", type=Path, help="path of the swap file")
-        parser.add_argument("--swap-size", default="1G", help="size of the swap file")
-        parser.add_argument("--keep-swap", action="store_true", help="leave the file its name")
-        parser.add_argument("--ready-fd", type=int, help="tell on this descriptor when mounted")
-        given = parser.parse_args(arguments)
+    def checked(cls, given: argparse.Namespace) -> "Options":
+        """What was `parse_arguments`, checked. Raises OptionError: a size cannot be had."""
         return cls(
             # Not resolve(): that would touch a mount that may not answer.
             mountpoint=given.mountpoint.parent.resolve() / given.mountpoint.name,
@@ -53,7 +40,6 @@ class Options:
             swap=given.swap.absolute() if given.swap else None,
             swap_size=_swap_size(given.swap_size),
             keep_swap=given.keep_swap,
-            ready_fd=given.ready_fd,
         )
 
     @property
@@ -67,6 +53,18 @@ class Options:
             return FileStore.create(self.swap, self.swap_size, keep=self.keep_swap)
         except OSError as error:
             raise OptionError(_describe(error, self.swap)) from None
+
+
+def parse_arguments(arguments: list[str]) -> argparse.Namespace:
+    """The words of a command line; argparse exits with 2 for what is none."""
+    parser = argparse.ArgumentParser("anonfsd", description="Serve an anonfs mount.")
+    parser.add_argument("mountpoint", type=Path, help="an empty directory")
+    parser.add_argument("--budget", default="256M", help="memory for pages in core")
+    parser.add_argument("--swap", type=Path, help="path of the swap file")
+    parser.add_argument("--swap-size", default="1G", help="size of the swap file")
+    parser.add_argument("--keep-swap", action="store_true", help="leave the file its name")
+    parser.add_argument("--ready-fd", type=int, help="tell on this descriptor when mounted")
+    return parser.parse_args(arguments)
 
 
 def _size(text: str, option: str) -> int:
