@@ -302,11 +302,12 @@ class FileSystem:
         """A directory must not come to lie within itself."""
         if inode.directory is None:
             return
-        above: Inode | None = into
-        while above is not None and above.ino != ROOT:
+        ino = into.ino
+        while ino != ROOT:
+            above, directory = self.directory(ino)
             if above is inode:
                 raise AnonfsError(errno.EINVAL, "a directory cannot be moved into itself")
-            above = self.inodes.get(above.directory.parent) if above.directory else None
+            ino = directory.parent
 
     @staticmethod
     def _reparent(inode: Inode, above: Inode, new_above: Inode) -> None:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 from anonfs.errors import InvariantError
 from anonfs.units import PAGE_SIZE
-from anonfs.vfs._list import ListHead
+from anonfs.vfs import ListHead
 from anonfs.vm._mapped_inode import MappedInode
 
 __all__ = ["VmArea"]

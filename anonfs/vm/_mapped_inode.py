@@ -7,7 +7,7 @@ holds in its pages, who may open it and what happens at its end is no business o
 from typing import Protocol
 
 from anonfs.units import Ino
-from anonfs.vfs._list import ListHead
+from anonfs.vfs import ListHead
 
 __all__ = ["MappedDentry", "MappedInode"]
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from anonfs.errors import require
 from anonfs.units import PAGE_SIZE, Ino
-from anonfs.vfs._list import ListHead
+from anonfs.vfs import ListHead
 from anonfs.vm import (
     AddressSpaces,
     MappedArea,

@@ -1,7 +1,7 @@
 import pytest
 
 from anonfs.errors import InvariantError
-from anonfs.vfs._list import ListHead
+from anonfs.vfs import ListHead
 
 
 def owners(head: ListHead) -> list[object]:

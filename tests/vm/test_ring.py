@@ -2,7 +2,7 @@ import pytest
 
 from anonfs.errors import InvariantError
 from anonfs.units import Ino
-from anonfs.vfs._list import ListHead
+from anonfs.vfs import ListHead
 from anonfs.vm import ShareRing
 from tests.vm.fakes import FakeInode, area_of
 
