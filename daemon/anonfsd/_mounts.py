@@ -143,7 +143,8 @@ def others_allowed() -> bool:
     if os.geteuid() == 0:
         return True
     with contextlib.suppress(OSError):
-        return "user_allow_other" in Path("/etc/fuse.conf").read_text("utf-8").split()
+        lines = Path("/etc/fuse.conf").read_text("utf-8").splitlines()
+        return "user_allow_other" in [line.strip() for line in lines]
     return False
 
 

@@ -7,6 +7,7 @@ then the page is written to swap, once for all that map it.
 import errno
 import logging
 import os
+import secrets
 
 from anonfs.units import PAGE_SHIFT, Ino
 from anonfs.vfs import ROOT, Inode
@@ -17,8 +18,11 @@ __all__ = ["OWN_NAME", "SwapOut"]
 
 log = logging.getLogger(__name__)
 
-OWN_NAME = b".anonfs-inode-"
-"""In the root, this and an inode's number name that inode, for the daemon's own threads only."""
+OWN_NAME = b".anonfs-" + secrets.token_hex(16).encode() + b"-"
+"""In the root, this and an inode's number name that inode, for the daemon's own threads only.
+
+It cannot be guessed, since the kernel may serve it to others from its caches for an instant.
+"""
 
 
 class SwapOut:

@@ -35,6 +35,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from anonfsd._mounts import others_allowed
+
 __all__ = ["Probe", "Tier", "probes", "report", "tier_of"]
 
 MIN_KERNEL = (5, 15)
@@ -151,8 +153,7 @@ def _module(name: str) -> Callable[[], str]:
 def _allow_other() -> str:
     if os.geteuid() == 0:
         return "not needed by root"
-    lines = Path("/etc/fuse.conf").read_text(encoding="utf-8").splitlines()
-    if "user_allow_other" not in [line.strip() for line in lines]:
+    if not others_allowed():
         raise PermissionError(0, "not set: only you can see what you mount")
     return "set"
 

@@ -1,0 +1,176 @@
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+import trio
+import trio.testing
+
+from anonfs.mm import Image, Memory
+from anonfs.swap import MemoryStore, SwapArea
+from anonfs.units import PAGE_SIZE, Ino
+from anonfs.vfs import ROOT, FileSystem, Inode, NewInode
+from anonfs.vm import MappedArea, ProcessMaps, ShareRing
+from anonfsd import _rings
+from anonfsd._rings import Rings
+
+DEVICE = (0, 99)
+
+
+class FakeProc:
+    """A /proc that shows what it is told to, once it may."""
+
+    def __init__(self) -> None:
+        self.shown: list[ProcessMaps] = []
+        self.looks = 0
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def scan(self, device: tuple[int, int]) -> list[ProcessMaps]:
+        assert device == DEVICE
+        self.looks += 1
+        shown = list(self.shown)
+        assert self.gate.wait(10)
+        return shown
+
+    def map(self, pid: int, ino: Ino, *, parent: int = 1) -> None:
+        area = MappedArea(ino, 0x1000, 0x1000 + PAGE_SIZE, 0, "rw-s")
+        self.shown.append(ProcessMaps(pid, pid, parent, 1000, (area,)))
+
+
+@pytest.fixture
+def proc(monkeypatch: pytest.MonkeyPatch) -> FakeProc:
+    fake = FakeProc()
+    monkeypatch.setattr(_rings, "scan", fake.scan)
+    return fake
+
+
+@pytest.fixture
+def fs() -> Iterator[FileSystem]:
+    image = Image(4)
+    memory = Memory(image, SwapArea(MemoryStore(4)))
+    filesystem = FileSystem(image, memory, NewInode(0o040755, 0, 0))
+    yield filesystem
+    filesystem.check_invariants()
+    for inode in filesystem.inodes.values():
+        inode.check_invariants(areas=len(ShareRing(inode)))
+    image.close()
+
+
+@pytest.fixture
+def opened(fs: FileSystem) -> Inode:
+    inode = fs.make(ROOT, b"a", NewInode(0o100644, 0, 0))
+    fs.open(inode)
+    return inode
+
+
+def run(script: Callable[[], object], clock: trio.abc.Clock | None = None) -> None:
+    async def bounded() -> None:
+        with trio.fail_after(10_000 if clock else 20):
+            await script()  # type: ignore[misc]
+
+    trio.run(bounded, clock=clock)
+
+
+def test_a_look_makes_the_ring_what_proc_shows(
+    fs: FileSystem, proc: FakeProc, opened: Inode
+) -> None:
+    rings = Rings(fs, DEVICE)
+    proc.map(10, opened.ino)
+    proc.map(11, opened.ino, parent=10)
+
+    async def script() -> None:
+        await rings.look()
+        assert [area.pid for area in ShareRing(opened)] == [10, 11]
+        assert opened.dentry.count == 4
+        proc.shown.pop()
+        await rings.look()
+        assert [area.pid for area in ShareRing(opened)] == [10]
+
+    run(script)
+    rings.spaces.check_invariants()
+
+
+def test_the_last_release_closes_what_is_left_without_a_look(
+    fs: FileSystem, proc: FakeProc, opened: Inode
+) -> None:
+    rings = Rings(fs, DEVICE)
+    proc.map(10, opened.ino)
+    run(rings.look)
+    rings.note_last_release(opened)
+    fs.release(opened)
+    assert (len(ShareRing(opened)), opened.dentry.count) == (0, 1)
+
+
+def test_a_look_begun_before_the_last_release_brings_nothing_back(
+    fs: FileSystem, proc: FakeProc, opened: Inode
+) -> None:
+    rings = Rings(fs, DEVICE)
+    proc.map(10, opened.ino)
+    proc.gate.clear()
+
+    async def script() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(rings.look)
+            while proc.looks == 0:
+                await trio.lowlevel.checkpoint()
+            rings.note_last_release(opened)
+            fs.release(opened)
+            proc.gate.set()
+
+    run(script)
+    assert len(ShareRing(opened)) == 0
+
+
+def test_callers_that_come_during_a_look_share_the_next_one(
+    fs: FileSystem, proc: FakeProc, opened: Inode
+) -> None:
+    rings = Rings(fs, DEVICE)
+    proc.gate.clear()
+
+    async def script() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(rings.look)
+            while proc.looks == 0:
+                await trio.lowlevel.checkpoint()
+            proc.map(10, opened.ino)
+            for _ in range(5):
+                nursery.start_soon(rings.look)
+            await trio.testing.wait_all_tasks_blocked()
+            proc.gate.set()
+
+    run(script)
+    assert proc.looks == 2
+    assert len(ShareRing(opened)) == 1
+
+
+def test_the_background_looks_soon_after_a_change_and_else_ever_more_seldom(
+    fs: FileSystem, proc: FakeProc, opened: Inode
+) -> None:
+    rings = Rings(fs, DEVICE)
+
+    async def script() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(rings.look_now_and_then)
+            await trio.sleep(3600)
+            seldom = proc.looks
+            assert 100 < seldom < 200
+            proc.map(10, opened.ino)
+            rings.note_change()
+            await trio.sleep(1)
+            assert len(ShareRing(opened)) == 1
+            nursery.cancel_scope.cancel()
+
+    run(script, trio.testing.MockClock(autojump_threshold=0.02))
+
+
+def test_without_an_open_file_there_is_nothing_to_look_for(fs: FileSystem, proc: FakeProc) -> None:
+    rings = Rings(fs, DEVICE)
+
+    async def script() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(rings.look_now_and_then)
+            await trio.sleep(3600)
+            nursery.cancel_scope.cancel()
+
+    run(script, trio.testing.MockClock(autojump_threshold=0))
+    assert proc.looks == 0
