@@ -18,6 +18,7 @@ from anonfs.mm import Image, Memory
 from anonfs.swap import SwapArea
 from anonfs.units import format_size
 from anonfs.vfs import FileSystem, NewInode
+from anonfs.vm import ShareRing
 from anonfsd._connection import Connection
 from anonfsd._inspection import Inspection
 from anonfsd._mounts import (
@@ -41,6 +42,7 @@ __all__ = ["serve"]
 log = logging.getLogger(__name__)
 
 _GRACE = 5.0
+_CHECK_INTERVAL = 0.25
 
 
 def serve(options: Options, ready: Callable[[], None]) -> None:
@@ -74,6 +76,7 @@ class _Server:
     ) -> None:
         self._mountpoint = options.mountpoint
         self._budget = options.budget
+        self._checking = options.check
         self._image = image
         self._ready = ready
         self._ending = trio.Event()
@@ -102,6 +105,8 @@ class _Server:
                 await self._in_background(rings)
                 await self._end(point)
                 nursery.cancel_scope.cancel()
+            if self._checking:
+                self._check(rings)
         finally:
             self._connection.close()
 
@@ -123,6 +128,8 @@ class _Server:
             nursery.start_soon(self._pager.keep_frames_free)
             nursery.start_soon(rings.look_now_and_then)
             nursery.start_soon(self._populate)
+            if self._checking:
+                nursery.start_soon(self._keep_checking, rings)
             self._ready()
             log.info("%s: mounted, budget %s", self._mountpoint, format_size(self._budget))
             await self._ending.wait()
@@ -134,6 +141,19 @@ class _Server:
             await trio.to_thread.run_sync(self._image.frames.populate, abandon_on_cancel=True)
         except OSError as error:
             log.info("frames will be allocated at their first touch: %s", error.strerror)
+
+    async def _keep_checking(self, rings: Rings) -> None:
+        while True:
+            self._check(rings)
+            await trio.sleep(_CHECK_INTERVAL)
+
+    def _check(self, rings: Rings) -> None:
+        """Recount everything that is cached, which holds whenever no handler is running."""
+        self._filesystem.memory.check_invariants()
+        self._filesystem.check_invariants()
+        rings.spaces.check_invariants()
+        for inode in self._filesystem.inodes.values():
+            inode.check_invariants(areas=len(ShareRing(inode)))
 
     async def _end(self, point: MountPoint) -> None:
         """Free the mount point, then let `_serve` come to its end."""
