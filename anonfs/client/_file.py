@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from anonfs.client._descriptor import close_descriptor
 from anonfs.client._errors import ClientError, explained
 from anonfs.client._inspect import Inspection, inspect, swap_out
 from anonfs.client._mapping import Mapping
@@ -125,7 +126,7 @@ class File:
         """Close the descriptor; closing again does nothing."""
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
-            os.close(descriptor)
+            close_descriptor(descriptor)
 
     def __enter__(self) -> Self:
         return self

@@ -11,6 +11,7 @@ import os
 import weakref
 from typing import Self
 
+from anonfs.client._descriptor import close_descriptor
 from anonfs.client._inspect import Inspection, inspect, swap_out
 
 __all__ = ["Mapping"]
@@ -48,7 +49,7 @@ class Mapping(mmap.mmap):
         self.name = name
         self.offset = offset
         self._descriptor = os.dup(fileno)  # the one inside mmap.mmap cannot be reached
-        self._close_descriptor = weakref.finalize(self, os.close, self._descriptor)
+        self._close_descriptor = weakref.finalize(self, close_descriptor, self._descriptor)
         self._close_descriptor.atexit = False
         return self
 
