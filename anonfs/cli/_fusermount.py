@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from anonfs.cli._errors import CommandError
-from anonfs.client import is_mountpoint
+from anonfs.client import mount_at
 
 __all__ = ["BusyError", "unmount"]
 
@@ -44,7 +44,7 @@ def unmount(point: Path, *, lazy: bool = False) -> None:
 
 def _wait_until_gone(point: Path) -> None:
     deadline = time.monotonic() + GONE_TIMEOUT
-    while is_mountpoint(point):
+    while mount_at(point) is not None:
         if time.monotonic() > deadline:
             raise CommandError(f"{point} is still mounted after {GONE_TIMEOUT:.0f} s")
         time.sleep(_POLL)

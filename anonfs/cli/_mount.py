@@ -6,7 +6,6 @@ value makes sense is for the daemon to say; only a size that cannot be one is re
 """
 
 import contextlib
-import errno
 import importlib.util
 import os
 import select
@@ -20,14 +19,12 @@ from typing import Annotated
 import typer
 
 from anonfs.cli._errors import CommandError
-from anonfs.cli._fusermount import unmount
-from anonfs.client import is_mountpoint
 from anonfs.units import parse_size
 
 __all__ = ["mount"]
 
 READY_TIMEOUT = 60.0
-"""How long the daemon may take to mount, in seconds: it touches all of its budget first."""
+"""How long the daemon may take to mount, in seconds: it allocates its whole swap file first."""
 
 _LINE_MAX = 4096
 
@@ -57,11 +54,11 @@ def mount(
         str, typer.Argument(metavar="DIR", help="Where to mount.", show_default=False)
     ],
     budget: Annotated[
-        str, typer.Option(metavar="SIZE", help="The memory that all files together may use.")
+        str, typer.Option(metavar="SIZE", help="The memory for pages in core.")
     ] = "256M",
     swap: Annotated[
         Path | None,
-        typer.Option(metavar="PATH", help="The swap file, or where to make one.", dir_okay=True),
+        typer.Option(metavar="PATH", help="Where the swap file is made.", dir_okay=True),
     ] = None,
     swap_size: Annotated[str, typer.Option(metavar="SIZE", help="Its size.")] = "1G",
     keep_swap: Annotated[
@@ -82,7 +79,6 @@ def mount(
         raise CommandError("--log is for a mount in the background")
     swap = None if swap is None else swap.absolute()
     plan = Plan(Path(directory).absolute(), budget, swap, swap_size, keep_swap)
-    _clear_stale(plan.directory)
     if foreground:
         os.execv(sys.executable, plan.command())  # noqa: S606 - a list, no shell
     _start(plan.command(), (log or default_log()).absolute())
@@ -98,7 +94,7 @@ def default_log() -> Path:
 
 
 def _require_daemon() -> None:
-    for module in ("anonfsd", "pyfuse3", "trio"):
+    for module in ("anonfsd", "psutil", "pyfuse3", "trio"):
         if importlib.util.find_spec(module) is None:
             raise CommandError("install the daemon: pip install 'anonfs[daemon]'")
 
@@ -108,20 +104,6 @@ def _require_size(text: str) -> None:
         parse_size(text)
     except ValueError as error:
         raise CommandError(str(error)) from None
-
-
-def _clear_stale(directory: Path) -> None:
-    """Take away the mount that a killed daemon left at ``directory``; refuse a living one."""
-    if not is_mountpoint(directory):
-        return
-    try:
-        os.statvfs(directory)
-    except OSError as error:
-        if error.errno not in {errno.ENOTCONN, errno.ECONNABORTED}:
-            raise
-        unmount(Path(os.path.realpath(directory)), lazy=True)
-        return
-    raise CommandError(f"{directory} is an anonfs mount already")
 
 
 def _start(command: list[str], log: Path) -> None:

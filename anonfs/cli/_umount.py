@@ -1,14 +1,12 @@
 """``anonfs umount``: the end of a mount, and with it of its daemon."""
 
-import os
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from anonfs.cli._errors import CommandError
 from anonfs.cli._fusermount import BusyError, unmount
-from anonfs.client import is_mountpoint
+from anonfs.client import anonfs_at
 
 __all__ = ["umount"]
 
@@ -19,9 +17,9 @@ def umount(
     ],
 ) -> None:
     """Unmount the anonfs at DIR; its daemon then ends by itself."""
-    if not is_mountpoint(directory):
+    point = anonfs_at(directory)
+    if point is None:
         raise CommandError(f"{directory} is not an anonfs mount")
-    point = Path(os.path.realpath(directory))
     try:
         unmount(point)
     except BusyError:

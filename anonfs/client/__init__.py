@@ -26,9 +26,10 @@ from anonfs.client._errors import (
 from anonfs.client._file import File
 from anonfs.client._inspect import Inspection, Target, inspect, swap_out
 from anonfs.client._mapping import Mapping
-from anonfs.client._mount_table import anonfs_mounts, is_mountpoint
+from anonfs.client._mount_table import FS_TYPE, Mount, anonfs_at, anonfs_mounts, mount_at
 
 __all__ = [
+    "FS_TYPE",
     "MOUNT_VARIABLE",
     "BadNameError",
     "Client",
@@ -38,14 +39,16 @@ __all__ = [
     "File",
     "Inspection",
     "Mapping",
+    "Mount",
     "NoMountError",
     "NotAnonfsError",
     "Target",
+    "anonfs_at",
     "anonfs_mounts",
     "connect",
     "default_mountpoint",
     "find_mount",
     "inspect",
-    "is_mountpoint",
+    "mount_at",
     "swap_out",
 ]

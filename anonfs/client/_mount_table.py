@@ -9,22 +9,23 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["anonfs_mounts", "is_mountpoint", "mount_of"]
+__all__ = ["FS_TYPE", "Mount", "anonfs_at", "anonfs_mounts", "mount_at", "mount_of"]
 
 FS_TYPE = "fuse.anonfs"
 """How the kernel's mount table calls an anonfs."""
 
-PROC_MOUNTS = Path("/proc/self/mounts")
+MOUNT_INFO = Path("/proc/self/mountinfo")
 
 _OCTAL = re.compile(rb"\\([0-7]{3})")
 
 
 @dataclass(frozen=True, slots=True)
-class _Mount:
-    """A line of the mount table: where, and what."""
+class Mount:
+    """A line of the mount table: where, what, and its (major, minor) device."""
 
     point: Path
     fs_type: str
+    device: tuple[int, int]
 
 
 def _unescaped(field: bytes) -> str:
@@ -32,17 +33,26 @@ def _unescaped(field: bytes) -> str:
     return os.fsdecode(_OCTAL.sub(lambda match: bytes([int(match[1], 8)]), field))
 
 
-def _mount_table() -> list[_Mount]:
+def _mount_table() -> list[Mount]:
     """The mounts that can be reached, oldest first; one that is mounted over is left out."""
-    seen: dict[str, _Mount] = {}
-    for line in PROC_MOUNTS.read_bytes().splitlines():
-        fields = line.split(b" ")
-        if len(fields) < 3:
-            continue
-        point = _unescaped(fields[1])
+    seen: dict[str, Mount] = {}
+    for line in MOUNT_INFO.read_bytes().splitlines():
+        before, _, after = line.partition(b" - ")
+        fields = before.split(b" ")
+        point = _unescaped(fields[4])
+        major, minor = fields[2].split(b":")
         seen.pop(point, None)
-        seen[point] = _Mount(Path(point), os.fsdecode(fields[2]))
+        fs_type = os.fsdecode(after.split(b" ")[0])
+        seen[point] = Mount(Path(point), fs_type, (int(major), int(minor)))
     return list(seen.values())
+
+
+def mount_at(point: Path) -> Mount | None:
+    """What is mounted at ``point``, an absolute path, found without touching it.
+
+    A mount whose daemon hangs would not answer.
+    """
+    return next((mount for mount in _mount_table() if mount.point == point), None)
 
 
 def anonfs_mounts() -> list[Path]:
@@ -50,9 +60,17 @@ def anonfs_mounts() -> list[Path]:
     return [mount.point for mount in _mount_table() if mount.fs_type == FS_TYPE]
 
 
-def is_mountpoint(directory: str | os.PathLike[str]) -> bool:
-    """Whether an anonfs is mounted at ``directory`` itself, its daemon alive or not."""
-    return Path(os.path.realpath(directory)) in anonfs_mounts()
+def anonfs_at(directory: str | os.PathLike[str]) -> Path | None:
+    """The mountpoint that ``directory`` means, if an anonfs is mounted there.
+
+    The mountpoint itself is not touched, since its daemon may not answer.
+    """
+    given = Path(directory)
+    for point in (given.parent.resolve() / given.name, Path(os.path.realpath(given))):
+        mount = mount_at(point)
+        if mount is not None:
+            return point if mount.fs_type == FS_TYPE else None
+    return None
 
 
 def mount_of(path: str | os.PathLike[str]) -> Path | None:

@@ -6,6 +6,7 @@ that it writes to ``--ready-fd``: ``ready``, or ``error:`` and why not, with exi
 
 import logging
 import os
+import signal
 import sys
 
 from anonfsd._mounts import MountError
@@ -18,6 +19,8 @@ __all__ = ["main"]
 def main() -> None:
     """Parse, serve, report."""
     logging.basicConfig(format="%(asctime)s anonfsd: %(levelname)s %(message)s", level=logging.INFO)
+    # For the time before the server listens: what was begun is undone on the way out.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     given = parse_arguments(sys.argv[1:])
     ready_fd: int | None = given.ready_fd
     try:

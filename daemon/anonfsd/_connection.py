@@ -13,6 +13,7 @@ import os
 import socket
 import struct
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pyfuse3
 import trio
@@ -91,7 +92,7 @@ class Connection:
         with contextlib.suppress(FileNotFoundError):
             await trio.to_thread.run_sync(os.write, self._device, message, limiter=self._limiter)
 
-    async def write_back(self, path: str, device: int, offset: int, length: int) -> None:
+    async def write_back(self, path: Path, device: int, offset: int, length: int) -> None:
         """Have dirty pages of a range (bytes) of the file at ``path`` written in large requests.
 
         An invalidation does the same page by page. ``device`` is the st_dev that the file must
@@ -137,7 +138,7 @@ def _with_flags(message: bytes, at: int, flags: int) -> bytes:
     return bytes(changed)
 
 
-def _sync_file_range(path: str, device: int, offset: int, length: int) -> None:
+def _sync_file_range(path: Path, device: int, offset: int, length: int) -> None:
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
         if os.fstat(fd).st_dev != device:

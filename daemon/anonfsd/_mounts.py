@@ -7,25 +7,21 @@ pages back, and that needs answers.
 
 import contextlib
 import os
-import re
 import shutil
 import socket
 import subprocess
-from dataclasses import dataclass
 from pathlib import Path
 
+from anonfs.client import FS_TYPE, Mount, mount_at
+
 __all__ = [
-    "FSTYPE",
     "MountError",
-    "MountPoint",
     "abort",
     "check_mountpoint",
     "mount",
     "others_allowed",
     "unmount",
 ]
-
-FSTYPE = "fuse.anonfs"
 
 _FUSECTL = Path("/sys/fs/fuse/connections")
 _OPTIONS = ("rw", "nosuid", "nodev", "default_permissions", "fsname=anonfs", "subtype=anonfs")
@@ -34,32 +30,6 @@ _ANSWER_SECONDS = 5
 
 class MountError(Exception):
     """Why there can be no mount, in one line that says what to do."""
-
-
-@dataclass(frozen=True, slots=True)
-class MountPoint:
-    """A line of /proc/self/mountinfo."""
-
-    path: str
-    device: tuple[int, int]
-    fstype: str
-
-    @classmethod
-    def find(cls, path: Path) -> "MountPoint | None":
-        """What is mounted at ``path`` last, found without touching it: it may not answer."""
-        found = None
-        for line in Path("/proc/self/mountinfo").read_text("utf-8", "surrogateescape").splitlines():
-            fields = line.split(" ")
-            if _unescape(fields[4]) == str(path):
-                major, minor = fields[2].split(":")
-                fstype = fields[fields.index("-") + 1]
-                found = cls(str(path), (int(major), int(minor)), fstype)
-        return found
-
-
-def _unescape(text: str) -> str:
-    """A path as mountinfo writes it: space, tab, newline and backslash are octal."""
-    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
 
 
 def check_mountpoint(path: Path) -> None:
@@ -72,7 +42,7 @@ def check_mountpoint(path: Path) -> None:
         raise MountError("fusermount3 is missing: install the package fuse3")
     if not os.access("/dev/fuse", os.R_OK | os.W_OK):
         raise MountError("/dev/fuse is missing or closed to you: run 'modprobe fuse' as root")
-    present = MountPoint.find(path)
+    present = mount_at(path)
     if present is not None:
         _replace_stale(path, present)
     if not path.is_dir():
@@ -87,13 +57,13 @@ def check_mountpoint(path: Path) -> None:
         raise MountError(f"{path} may not be written by you: mount on a directory of yours")
 
 
-def _replace_stale(path: Path, present: MountPoint) -> None:
-    if present.fstype != FSTYPE:
-        raise MountError(f"{path} is a mount point of {present.fstype} already")
+def _replace_stale(path: Path, present: Mount) -> None:
+    if present.fs_type != FS_TYPE:
+        raise MountError(f"{path} is a mount point of {present.fs_type} already")
     if _answers(path):
         raise MountError(f"{path} is mounted already: use it, or run 'anonfs umount {path}' first")
     abort(present)
-    unmount(path, lazy=True)
+    unmount(present, lazy=True)
 
 
 def _answers(path: Path) -> bool:
@@ -111,8 +81,8 @@ def _answers(path: Path) -> bool:
         return False
 
 
-def mount(path: Path) -> int:
-    """Mount on ``path``; returns the /dev/fuse descriptor.
+def mount(path: Path) -> tuple[Mount, int]:
+    """Mount on ``path``; returns the mount and its /dev/fuse descriptor.
 
     Raises:
         MountError: with what fusermount3 said.
@@ -135,7 +105,11 @@ def mount(path: Path) -> int:
             )
         _, descriptors, _, _ = socket.recv_fds(ours, 1, 1)
     os.set_inheritable(descriptors[0], False)
-    return descriptors[0]
+    mounted = mount_at(path)
+    if mounted is None:
+        os.close(descriptors[0])
+        raise MountError(f"{path} was unmounted at once")
+    return mounted, descriptors[0]
 
 
 def others_allowed() -> bool:
@@ -148,14 +122,19 @@ def others_allowed() -> bool:
     return False
 
 
-def unmount(path: Path, *, lazy: bool = False) -> bool:
-    """Take the mount away; False if it is in use (never when ``lazy``) or not there."""
-    command = ["fusermount3", "-u", *(["-z"] if lazy else []), "--", str(path)]
+def unmount(mounted: Mount, *, lazy: bool = False) -> bool:
+    """Take a mount away; False if it is in use, which for a ``lazy`` unmount does not matter.
+
+    Nothing is done if it is not there any more: what may be mounted there now is not ours.
+    """
+    if mount_at(mounted.point) != mounted:
+        return True
+    command = ["fusermount3", "-u", *(["-z"] if lazy else []), "--", str(mounted.point)]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
     return done.returncode == 0
 
 
-def abort(present: MountPoint) -> None:
+def abort(present: Mount) -> None:
     """End the connection of a mount: whatever waits for an answer gets an error.
 
     A daemon's thread that waits for a page which only the daemon can fill is freed by this alone.

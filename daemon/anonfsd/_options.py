@@ -7,6 +7,7 @@ from pathlib import Path
 
 import psutil
 
+from anonfs.client import mount_at
 from anonfs.swap import FileStore
 from anonfs.units import PAGE_SHIFT, PAGE_SIZE, format_size, parse_size
 
@@ -35,8 +36,7 @@ class Options:
     def checked(cls, given: argparse.Namespace) -> "Options":
         """What was `parse_arguments`, checked. Raises OptionError: a size cannot be had."""
         return cls(
-            # Not resolve(): that would touch a mount that may not answer.
-            mountpoint=given.mountpoint.parent.resolve() / given.mountpoint.name,
+            mountpoint=_resolved(given.mountpoint),
             budget=_budget(given.budget),
             swap=given.swap.absolute() if given.swap else None,
             swap_size=_swap_size(given.swap_size),
@@ -55,6 +55,17 @@ class Options:
             return FileStore.create(self.swap, self.swap_size, keep=self.keep_swap)
         except OSError as error:
             raise OptionError(_describe(error, self.swap)) from None
+
+    def remove_kept_swap(self) -> None:
+        """Leave no swap file behind after all, since there will be no mount."""
+        if self.keep_swap and self.swap is not None:
+            self.swap.unlink(missing_ok=True)
+
+
+def _resolved(path: Path) -> Path:
+    """``path`` without links, found without touching a mount on it that may not answer."""
+    plain = path.parent.resolve() / path.name
+    return plain if mount_at(plain) is not None else plain.resolve()
 
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:

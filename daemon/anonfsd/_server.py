@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 import trio
 
+from anonfs.client import Mount
 from anonfs.mm import Image, Memory
 from anonfs.swap import SwapArea
 from anonfs.units import format_size
@@ -23,7 +24,6 @@ from anonfsd._connection import Connection
 from anonfsd._inspection import Inspection
 from anonfsd._mounts import (
     MountError,
-    MountPoint,
     abort,
     check_mountpoint,
     mount,
@@ -55,11 +55,17 @@ def serve(options: Options, ready: Callable[[], None]) -> None:
     swap = SwapArea(options.make_swap())
     image = Image(options.frames)
     try:
-        device = mount(options.mountpoint)
         try:
-            trio.run(_Server(options, image, swap, device, ready).run)
+            mounted, device = mount(options.mountpoint)
+        except MountError:
+            options.remove_kept_swap()
+            raise
+        server = _Server(options, image, swap, mounted, device, ready)
+        try:
+            trio.run(server.run)
         finally:
-            unmount(options.mountpoint, lazy=True)
+            if not server.served:
+                unmount(mounted, lazy=True)
     finally:
         swap.close()
         image.close()
@@ -71,10 +77,11 @@ class _Server:
         options: Options,
         image: Image,
         swap: SwapArea,
+        mounted: Mount,
         device: int,
         ready: Callable[[], None],
     ) -> None:
-        self._mountpoint = options.mountpoint
+        self._mounted = mounted
         self._budget = options.budget
         self._checking = options.check
         self._image = image
@@ -89,13 +96,15 @@ class _Server:
         self._operations = Operations(self._filesystem, self._pager, self._ending.set)
         self._connection = Connection(device, self._operations)
 
+    @property
+    def served(self) -> bool:
+        """Whether the connection has come to its end: there is nothing left to unmount."""
+        return self._served.is_set()
+
     async def run(self) -> None:
-        point = MountPoint.find(self._mountpoint)
-        if point is None:
-            raise MountError(f"{self._mountpoint} was unmounted at once")
-        tune(point.device)
-        self._operations.rings = rings = Rings(self._filesystem, point.device)
-        swap_out = SwapOut(self._connection, self._pager, point.path, point.device)
+        tune(self._mounted.device)
+        self._operations.rings = rings = Rings(self._filesystem, self._mounted.device)
+        swap_out = SwapOut(self._connection, self._pager, self._mounted)
         self._operations.inspection = Inspection(rings, swap_out)
         await self._connection.negotiate()
         try:
@@ -103,7 +112,7 @@ class _Server:
                 nursery.start_soon(self._serve)
                 nursery.start_soon(self._end_at_signal)
                 await self._in_background(rings)
-                await self._end(point)
+                await self._end()
                 nursery.cancel_scope.cancel()
             if self._checking:
                 self._check(rings)
@@ -112,14 +121,14 @@ class _Server:
 
     async def _serve(self) -> None:
         await self._connection.serve()
-        log.info("%s: unmounted", self._mountpoint)
+        log.info("%s: unmounted", self._mounted.point)
         self._served.set()
         self._ending.set()
 
     async def _end_at_signal(self) -> None:
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
             async for number in signals:
-                log.info("%s: %s", self._mountpoint, signal.strsignal(number))
+                log.info("%s: %s", self._mounted.point, signal.strsignal(number))
                 self._ending.set()
 
     async def _in_background(self, rings: Rings) -> None:
@@ -131,7 +140,7 @@ class _Server:
             if self._checking:
                 nursery.start_soon(self._keep_checking, rings)
             self._ready()
-            log.info("%s: mounted, budget %s", self._mountpoint, format_size(self._budget))
+            log.info("%s: mounted, budget %s", self._mounted.point, format_size(self._budget))
             await self._ending.wait()
             nursery.cancel_scope.cancel()
 
@@ -155,19 +164,19 @@ class _Server:
         for inode in self._filesystem.inodes.values():
             inode.check_invariants(areas=len(ShareRing(inode)))
 
-    async def _end(self, point: MountPoint) -> None:
+    async def _end(self) -> None:
         """Free the mount point, then let `_serve` come to its end."""
-        if self._served.is_set():
+        if self.served:
             return
-        if await trio.to_thread.run_sync(unmount, self._mountpoint):
+        if await trio.to_thread.run_sync(unmount, self._mounted):
             with trio.move_on_after(_GRACE):
                 await self._served.wait()
         else:
             files = self._filesystem.opens
-            log.warning("%s: unmounted with %d files in use", self._mountpoint, files)
-            await trio.to_thread.run_sync(lambda: unmount(self._mountpoint, lazy=True))
+            log.warning("%s: unmounted with %d files in use", self._mounted.point, files)
+            await trio.to_thread.run_sync(lambda: unmount(self._mounted, lazy=True))
         self._connection.stop()
         with trio.move_on_after(_GRACE):
             await self._served.wait()
-        if not self._served.is_set():
-            abort(point)
+        if not self.served:
+            abort(self._mounted)

@@ -9,6 +9,7 @@ import logging
 import os
 import secrets
 
+from anonfs.client import Mount
 from anonfs.units import PAGE_SHIFT, Ino
 from anonfs.vfs import ROOT, Inode
 from anonfsd._connection import Connection
@@ -26,15 +27,12 @@ It cannot be guessed, since the kernel may serve it to others from its caches fo
 
 
 class SwapOut:
-    """Swaps out pages of the mount on ``mountpoint``, whose device is (major, minor)."""
+    """Swaps out pages of a mount."""
 
-    def __init__(
-        self, connection: Connection, pager: Pager, mountpoint: str, device: tuple[int, int]
-    ) -> None:
+    def __init__(self, connection: Connection, pager: Pager, mounted: Mount) -> None:
         self._connection = connection
         self._pager = pager
-        self._mountpoint = mountpoint
-        self._device = os.makedev(*device)
+        self._mounted = mounted
 
     async def __call__(self, inode: Inode, first: int, last: int) -> None:
         """Swap out pages ``first`` to ``last`` of ``inode``. Raises OSError."""
@@ -50,9 +48,11 @@ class SwapOut:
         The invalidation writes back too, a page at a time.
         """
         name = OWN_NAME + str(ino).encode()
-        path = f"{self._mountpoint}/{name.decode()}"
+        path, device = self._mounted.point / name.decode(), os.makedev(*self._mounted.device)
         try:
-            await self._connection.write_back(path, self._device, offset, length)
+            await self._connection.write_back(
+                path, os.makedev(*self._mounted.device), offset, length
+            )
         except OSError as error:
             # Any other error is one of a write: its page would be lost by the invalidation.
             if error.errno not in {errno.EACCES, errno.ENOENT, errno.EXDEV}:

@@ -37,12 +37,13 @@ def run(capfd: pytest.CaptureFixture[str]) -> Run:
 def mounted_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Writes a mount table with an anonfs at each of some places."""
     table = tmp_path / "mounts"
-    monkeypatch.setattr(_mount_table, "PROC_MOUNTS", table)
+    monkeypatch.setattr(_mount_table, "MOUNT_INFO", table)
     monkeypatch.delenv("ANONFS_MOUNT", raising=False)
 
     def write(*points: Path) -> None:
-        lines = [f"anonfs {point} fuse.anonfs rw 0 0\n" for point in points]
-        table.write_text("".join(["dev / ext4 rw 0 0\n", *lines]), encoding="utf-8")
+        root = "1 1 8:1 / / rw - ext4 dev rw\n"
+        lines = [f"2 1 0:42 / {point} rw - fuse.anonfs anonfs rw\n" for point in points]
+        table.write_text("".join([root, *lines]), encoding="utf-8")
 
     write()
     return write

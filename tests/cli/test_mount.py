@@ -1,6 +1,5 @@
 """mount and umount, with a small program in the daemon's place."""
 
-import errno
 import os
 import sys
 from collections.abc import Callable
@@ -111,37 +110,6 @@ def test_without_its_package_it_says_what_to_install(
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
     for command in (("mount", "/mnt"), ("doctor",)):
         assert run(*command).err == "anonfs: install the daemon: pip install 'anonfs[daemon]'\n"
-
-
-def test_a_living_mount_is_not_mounted_over(
-    run: Run, tmp_path: Path, daemon: Callable[[str], Path], mounted_at: Callable[..., None]
-) -> None:
-    daemon("")
-    mounted_at(tmp_path)
-    assert run("mount", tmp_path).err == f"anonfs: {tmp_path} is an anonfs mount already\n"
-
-
-def test_the_mount_of_a_dead_daemon_is_cleared(
-    run: Run,
-    tmp_path: Path,
-    daemon: Callable[[str], Path],
-    mounted_at: Callable[..., None],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    daemon("os.write(fd, b'ready\\n')")
-    mounted_at(tmp_path)
-    cleared: list[tuple[Path, bool]] = []
-
-    def statvfs(_path: object) -> None:
-        raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN))
-
-    def unmount(point: Path, *, lazy: bool = False) -> None:
-        cleared.append((point, lazy))
-
-    monkeypatch.setattr(os, "statvfs", statvfs)
-    monkeypatch.setattr(_mount, "unmount", unmount)
-    assert run("mount", tmp_path).status == 0
-    assert cleared == [(tmp_path, True)]
 
 
 @pytest.fixture

@@ -15,13 +15,16 @@ Table = Callable[..., None]
 def mount_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Table:
     """Writes the mount table, from pairs of a mountpoint as the kernel writes it and a type."""
     table = tmp_path / "mounts"
-    monkeypatch.setattr(_mount_table, "PROC_MOUNTS", table)
+    monkeypatch.setattr(_mount_table, "MOUNT_INFO", table)
     monkeypatch.setattr(_choice, "default_mountpoint", lambda: tmp_path / "default")
     monkeypatch.delenv("ANONFS_MOUNT", raising=False)
 
     def write(*mounts: tuple[str | Path, str]) -> None:
-        lines = [f"dev {point} {kind} rw,relatime 0 0\n" for point, kind in mounts]
-        table.write_text("".join(["dev / ext4 rw 0 0\n", *lines]), encoding="utf-8")
+        lines = [
+            f"{number} 1 0:{number} / {point} rw,relatime shared:1 - {kind} dev rw\n"
+            for number, (point, kind) in enumerate([("/", "ext4"), *mounts])
+        ]
+        table.write_text("".join(lines), encoding="utf-8")
 
     write()
     return write
