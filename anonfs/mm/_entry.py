@@ -25,9 +25,9 @@ from enum import IntEnum
 import numpy as np
 import numpy.typing as npt
 
-from anonfs.units import Frame, Slot
+from anonfs.units import Frame
 
-__all__ = ["Entries", "PageState", "in_core", "numbers", "on_swap", "states"]
+__all__ = ["Entries", "PageState", "first_of_run", "in_core", "numbers", "on_swap", "states"]
 
 Entries = npt.NDArray[np.int64]
 
@@ -69,6 +69,14 @@ def numbers(entries: Entries) -> Entries:
     return entries & _NUMBER_MASK
 
 
-def describe(entry: int) -> tuple[PageState, Frame | Slot]:
-    """One entry taken apart, for messages and tests."""
-    return PageState(entry >> _TAG_SHIFT), Frame(entry & _NUMBER_MASK)
+def first_of_run(entries: Entries) -> Frame:
+    """The first frame, where all ``entries`` are of pages in neighbouring frames; else 0.
+
+    A fault and a small write mostly meet such a run, and take a third of the time for knowing it.
+    """
+    first, count = int(entries[0]), entries.size
+    if first >> _TAG_SHIFT != PageState.IN_CORE or int(entries[-1]) - first != count - 1:
+        return Frame(0)
+    if count > 2 and not (entries[1:] - entries[:-1] == 1).all():
+        return Frame(0)
+    return Frame(first & _NUMBER_MASK)

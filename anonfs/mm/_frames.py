@@ -73,7 +73,7 @@ class FrameArena:
         self.in_io[frames] = False
         self._push(frames[self.owner[frames] == 0])
 
-    def note_write(self, frames: Frames) -> None:
+    def note_write(self, frames: Frames | slice) -> None:
         """``frames`` got new contents: they are not cold, and what I/O writes of them is old."""
         self.referenced[frames] = True
         self.redirtied[frames] = True

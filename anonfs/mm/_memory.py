@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from anonfs.errors import AnonfsError, require
 from anonfs.mm._anon_inode_info import AnonInodeInfo, Span
-from anonfs.mm._entry import Entries, PageState, in_core, numbers, states
+from anonfs.mm._entry import Entries, PageState, first_of_run, in_core, numbers, states
 from anonfs.mm._fault import PageLoad, PageRead
 from anonfs.mm._frames import Frames
 from anonfs.mm._image import Image
@@ -66,15 +66,17 @@ class Memory:
         first = offset >> PAGE_SHIFT
         entries = info.entries(first, pages_for(offset + size) - first)
         head = offset & (PAGE_SIZE - 1)
+        frame = first_of_run(entries)
+        if frame:
+            self.frames.referenced[frame : frame + entries.size] = True
+            start = (frame << PAGE_SHIFT) + head
+            return self.frames.view[start : start + size]
         if not entries.any():
             return _ZEROS[:size] if size <= len(_ZEROS) else memoryview(bytes(size))
         if (states(entries) == PageState.ON_SWAP).any():
             return PageRead(self, entries, head, size)
         frames = numbers(entries)
         self.frames.referenced[frames] = True
-        if _contiguous(frames):
-            start = (int(frames[0]) << PAGE_SHIFT) + head
-            return self.frames.view[start : start + size]
         return self.frames.pages.take(frames, axis=0).data.cast("B")[head : head + size]
 
     # -- writing ---------------------------------------------------------------------------
@@ -144,15 +146,17 @@ class Memory:
             self._write_span(info, span, begin, source[begin - offset : end - offset])
 
     def _write_span(self, info: AnonInodeInfo, span: Span, offset: int, data: memoryview) -> None:
+        head = offset & (PAGE_SIZE - 1)
+        if first_of_run(span.entries):
+            self._fill(span.entries, head, data)
+            return
         missing = np.flatnonzero(states(span.entries) != PageState.IN_CORE)
-        frames = numbers(span.entries)
-        if missing.size:
-            frames[missing] = fresh = self.frames.allocate(missing.size)
-            self._zero_around(span, missing, fresh, offset, len(data))
-        self._fill(frames, offset & (PAGE_SIZE - 1), data)
-        if missing.size:
-            self._publish(info, span, missing, fresh)
-        self.frames.note_write(frames)
+        fresh = self.frames.allocate(missing.size)
+        entries = span.entries.copy()
+        entries[missing] = in_core(fresh)
+        self._zero_around(span, missing, fresh, offset, len(data))
+        self._fill(entries, head, data)
+        self._publish(info, span, missing, fresh)
 
     def _zero_around(
         self, span: Span, missing: Entries, fresh: Frames, offset: int, size: int
@@ -160,26 +164,30 @@ class Memory:
         """Clear the parts of fresh frames that a write of ``size`` bytes leaves out."""
         head = offset & (PAGE_SIZE - 1)
         tail = (offset + size) & (PAGE_SIZE - 1)
-        if head and missing[0] == 0:
+        if head and missing.size and missing[0] == 0:
             self.frames.pages[fresh[0], :head] = 0
-        if tail and missing[-1] == span.entries.size - 1:
+        if tail and missing.size and missing[-1] == span.entries.size - 1:
             self.frames.pages[fresh[-1], tail:] = 0
 
-    def _fill(self, frames: Frames, head: int, data: memoryview) -> None:
-        """Copy ``data`` into ``frames``, from byte ``head`` of the first."""
-        if _contiguous(frames):
-            start = (int(frames[0]) << PAGE_SHIFT) + head
+    def _fill(self, entries: Entries, head: int, data: memoryview) -> None:
+        """Copy ``data`` into the frames of ``entries``, from byte ``head`` of the first."""
+        frame = first_of_run(entries)
+        if frame:
+            start = (frame << PAGE_SHIFT) + head
             self.frames.view[start : start + len(data)] = data
+            self.frames.note_write(slice(frame, frame + entries.size))
             return
         if head:
             part = PAGE_SIZE - head
-            self._fill(frames[:1], head, data[:part])
-            frames, data = frames[1:], data[part:]
+            self._fill(entries[:1], head, data[:part])
+            entries, data = entries[1:], data[part:]
         whole = len(data) >> PAGE_SHIFT
         rows = np.frombuffer(data[: whole << PAGE_SHIFT], np.uint8).reshape(-1, PAGE_SIZE)
-        self.frames.pages[frames[:whole]] = rows
+        frames = numbers(entries[:whole])
+        self.frames.pages[frames] = rows
+        self.frames.note_write(frames)
         if len(data) > whole << PAGE_SHIFT:
-            self._fill(frames[whole:], 0, data[whole << PAGE_SHIFT :])
+            self._fill(entries[whole:], 0, data[whole << PAGE_SHIFT :])
 
     def _publish(self, info: AnonInodeInfo, span: Span, rows: Entries, frames: Frames) -> None:
         """Let the entries at ``rows`` of ``span`` name ``frames``, which hold their pages."""
@@ -285,11 +293,3 @@ class Memory:
         require(np.array_equal(self.frames.owner[frames], positions[held]), "frame owner is wrong")
         owned = np.flatnonzero(self.frames.owner)
         require(np.array_equal(np.sort(frames), owned), "frames used and referenced differ")
-
-
-def _contiguous(frames: Frames) -> bool:
-    """Whether ``frames`` are neighbours in the arena, and not the page of zeros."""
-    first, count = int(frames[0]), frames.size
-    if first == 0 or int(frames[-1]) - first != count - 1:
-        return False
-    return count <= 2 or bool((np.diff(frames) == 1).all())

@@ -70,6 +70,8 @@ class SwapArea:
 
     def release(self, slots: Slots) -> None:
         """Free ``slots``; those being read become free when their last reader unpins them."""
+        if not slots.size:
+            return
         require(self._in_use[slots].all() and not self._doomed[slots].any(), "slot freed twice")
         being_read = self._readers[slots] > 0
         self._doomed[slots[being_read]] = True

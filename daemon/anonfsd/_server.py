@@ -102,11 +102,11 @@ class _Server:
         return self._served.is_set()
 
     async def run(self) -> None:
-        tune(self._mounted.device)
         self._operations.rings = rings = Rings(self._filesystem, self._mounted.device)
         swap_out = SwapOut(self._connection, self._pager, self._mounted)
         self._operations.inspection = Inspection(rings, swap_out)
         await self._connection.negotiate()
+        tune(self._mounted.device)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._serve)

@@ -50,9 +50,7 @@ class SwapOut:
         name = OWN_NAME + str(ino).encode()
         path, device = self._mounted.point / name.decode(), os.makedev(*self._mounted.device)
         try:
-            await self._connection.write_back(
-                path, os.makedev(*self._mounted.device), offset, length
-            )
+            await self._connection.write_back(path, device, offset, length)
         except OSError as error:
             # Any other error is one of a write: its page would be lost by the invalidation.
             if error.errno not in {errno.EACCES, errno.ENOENT, errno.EXDEV}:
