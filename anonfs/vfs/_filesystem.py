@@ -24,6 +24,8 @@ ROOT = Ino(1)
 """The inode number of the root, which FUSE prescribes."""
 
 _PERMISSIONS = 0o7777
+_TIMES = {"atime", "mtime", "ctime"}
+_TIME_MAX = (1 << 63) - 1
 _XATTR_NAMESPACES = (b"user.", b"trusted.", b"security.")
 
 
@@ -327,10 +329,13 @@ class FileSystem:
     def set_attributes(self, inode: Inode, **changes: int) -> None:
         """Store mode (permission bits), uid, gid, atime, mtime, ctime as given.
 
-        ctime is now unless it is given.
+        ctime is now unless it is given. A time beyond what a word of nanoseconds holds, as after
+        the year 2262, becomes the last (or the first) that it does.
         """
         if "mode" in changes:
             changes["mode"] = inode.mode & ~_PERMISSIONS | changes["mode"] & _PERMISSIONS
+        for name in changes.keys() & _TIMES:
+            changes[name] = min(max(changes[name], -_TIME_MAX - 1), _TIME_MAX)
         inode.ctime = self._now()
         for name, value in changes.items():
             setattr(inode, name, value)
@@ -376,9 +381,11 @@ class FileSystem:
         return value
 
     def set_xattr(self, inode: Inode, name: bytes, value: bytes) -> None:
-        """Set one. Raises AnonfsError: EOPNOTSUPP for a foreign namespace, ENOSPC."""
+        """Set one. Raises AnonfsError: EOPNOTSUPP, EINVAL, ENOSPC."""
         if not name.startswith(_XATTR_NAMESPACES):
             raise AnonfsError(errno.EOPNOTSUPP)
+        if name in _XATTR_NAMESPACES:
+            raise AnonfsError(errno.EINVAL, "the name of a namespace alone")
         self._store_xattrs(inode, {**self.xattrs(inode), name: value})
 
     def remove_xattr(self, inode: Inode, name: bytes) -> None:

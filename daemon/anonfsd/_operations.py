@@ -264,7 +264,15 @@ class Operations(pyfuse3.Operations):
         opened = self.filesystem.inode(inode)
         if flags & os.O_TRUNC:
             await self._truncate(opened, 0)
+            if ctx.uid != 0:
+                self._drop_set_ids(opened)
         return self._open(opened, ctx)
+
+    def _drop_set_ids(self, inode: Inode) -> None:
+        """What the kernel does at every other change of a file by a user who is not root."""
+        dropped = stat.S_ISUID | (stat.S_ISGID if inode.mode & stat.S_IXGRP else 0)
+        if inode.mode & dropped:
+            self.filesystem.set_attributes(inode, mode=inode.mode & ~dropped)
 
     def _open(self, inode: Inode, ctx: RequestContext) -> FileInfo:
         file = OpenFile(inode, ctx.pid, counted=not _is_own_thread(ctx.pid))

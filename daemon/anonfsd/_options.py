@@ -111,6 +111,10 @@ def _swap_size(text: str) -> int:
 
 def _describe(error: OSError, path: Path | None) -> str:
     """An error of the swap file for the person who chose its path and size."""
+    number = error.errno or 0
+    if number == errno.EEXIST and path is not None:
+        # O_EXCL says so of whatever is there.
+        number = errno.ELOOP if path.is_symlink() else errno.EISDIR if path.is_dir() else number
     name = path or "in /var/tmp"
     advice = {
         errno.EISDIR: "is a directory: name a file",
@@ -122,4 +126,4 @@ def _describe(error: OSError, path: Path | None) -> str:
         errno.EACCES: "may not be written by you: name another path",
         errno.EROFS: "is on a read-only file system: name another path",
     }
-    return f"swap file {name} {advice.get(error.errno or 0, f'cannot be made: {error.strerror}')}"
+    return f"swap file {name} {advice.get(number, f'cannot be made: {error.strerror}')}"

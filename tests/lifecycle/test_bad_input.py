@@ -1,0 +1,176 @@
+"""Whatever cannot be mounted is refused in one line, with status 2, and leaves nothing."""
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from anonfsd._options import OptionError, Options, parse_arguments
+from tests.lifecycle.places import Front, Place, Started, anonfs, anonfsd, program
+from tests.posix.children import NOBODY, as_user
+from tests.support.mountinfo import mount_at
+from tests.support.mounts import Mounted
+
+
+def _check_refused(place: Place, started: Started, *words: str) -> None:
+    assert started.status == 2, started
+    assert started.noise == "", started
+    assert started.line
+    for word in words:
+        assert word in started.line, started
+    place.check_nothing_left()
+
+
+@pytest.mark.mount
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (Path.rmdir, ("does not exist", "make the directory")),
+        (lambda point: (point.rmdir(), point.touch()), ("not a directory",)),
+        (lambda point: (point / "precious").touch(), ("not empty", "empty directory")),
+    ],
+    ids=["missing", "file", "not empty"],
+)
+def test_mountpoints(
+    place: Place, front: Front, spoil: Callable[[Path], object], words: tuple[str, ...]
+) -> None:
+    spoil(place.point)
+    _check_refused(place, front(place), str(place.point), *words)
+
+
+def test_a_living_mount_is_not_mounted_over(mounted: Mounted, place: Place, front: Front) -> None:
+    (mounted.path / "f").write_bytes(b"kept")
+    started = front(place, point=mounted.path)
+    _check_refused(place, started, str(mounted.path), "already")
+    assert (mounted.path / "f").read_bytes() == b"kept"
+
+
+@pytest.mark.usefixtures("as_root")
+def test_another_file_system_is_left_alone(place: Place, front: Front) -> None:
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(place.point)], check=True)
+    started = front(place)
+    assert started.status == 2
+    assert "tmpfs" in started.line
+    mount = mount_at(place.point)
+    assert mount is not None
+    assert mount.fstype == "tmpfs"
+    assert not place.swap.exists()
+
+
+def test_no_fusermount3(place: Place, front: Front) -> None:
+    empty = place.workplace / "empty"
+    empty.mkdir()
+    started = front(place, extra={"PATH": str(empty)})
+    empty.rmdir()
+    _check_refused(place, started, "fusermount3 is missing", "install")
+
+
+@pytest.mark.usefixtures("as_root")
+def test_a_device_that_is_not_fuse(place: Place, front: Front) -> None:
+    """A mount namespace of its own hides the device from nobody else."""
+    script = 'mount --bind /dev/null /dev/fuse && exec "$@"'
+    before = (program("unshare"), "--mount", program("sh"), "-c", script, "sh")
+    if subprocess.run([*before, "true"], check=False, capture_output=True).returncode != 0:
+        pytest.skip("no mount namespaces")
+    _check_refused(place, front(place, before=before), str(place.point))
+
+
+@pytest.mark.mount
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--budget", "2047K"), ("2047K", "2 MiB is the least")),
+        (("--budget", "900T"), ("900T", "memory available")),
+        (("--budget", "much"), ("'much' is not a size", "256M")),
+        (("--swap-size=-1G",), ("'-1G' is not a size",)),
+        (("--swap-size", "1000000T"), ("is not between",)),
+    ],
+    ids=lambda value: " ".join(value) if value[0].startswith("--") else "",
+)
+def test_sizes(
+    place: Place, front: Front, options: tuple[str, ...], words: tuple[str, ...]
+) -> None:
+    _check_refused(place, front(place, *options), *words)
+
+
+def test_swap_that_is_a_directory(place: Place, front: Front) -> None:
+    started = front(place, "--swap", str(place.workplace))
+    _check_refused(place, started, f"swap file {place.workplace} ")
+    assert place.point.is_dir()
+
+
+def test_swap_that_exists(place: Place, front: Front) -> None:
+    precious = place.workplace / "precious"
+    precious.write_text("precious", encoding="ascii")
+    started = front(place, "--swap", str(precious))
+    _check_refused(place, started, f"swap file {precious} exists already")
+    assert precious.read_text(encoding="ascii") == "precious"
+
+
+def test_swap_in_no_directory(place: Place, front: Front) -> None:
+    started = front(place, "--swap", str(place.workplace / "none/swap"))
+    _check_refused(place, started, "does not exist")
+
+
+@pytest.mark.usefixtures("as_root")
+def test_swap_on_a_full_disk(place: Place, front: Front) -> None:
+    place.disk.mkdir()
+    size = ["-o", "size=1M"]
+    subprocess.run(["mount", "-t", "tmpfs", *size, "tmpfs", str(place.disk)], check=True)
+    started = front(place, "--swap", str(place.disk / "swap"), "--keep-swap")
+    _check_refused(place, started, "does not fit on its disk", "--swap-size")
+    assert list(place.disk.iterdir()) == []
+
+
+@pytest.mark.usefixtures("as_root")
+def test_swap_in_a_directory_that_is_closed(place: Place) -> None:
+    options = Options.checked(
+        parse_arguments([str(place.point), "--budget", "2M", "--swap", str(place.swap)])
+    )
+
+    def make(_here: Path) -> str:
+        try:
+            options.make_swap()
+        except OptionError as error:
+            return str(error)
+        return "made"
+
+    said = as_user(NOBODY, place.workplace, make)
+    assert said == f"swap file {place.swap} may not be written by you: name another path"
+    place.check_nothing_left()
+
+
+@pytest.mark.parametrize("arguments", [[], ["a", "--nonsense"]])
+def test_words_that_are_no_command_line(arguments: list[str]) -> None:
+    done = anonfs("mount", *arguments)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("name", ["missing", "."])
+def test_there_is_nothing_to_unmount(place: Place, name: str) -> None:
+    done = anonfs("umount", str(place.workplace / name))
+    assert done.returncode == 2
+    assert done.stderr.startswith("anonfs: ")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_mountpoint_by_another_name(place: Place, front: Front) -> None:
+    """By a symbolic link: the kernel lists the mount under the name that it leads to."""
+    (place.workplace / "link").symlink_to("mnt")
+    started = front(place, point=place.workplace / "link")
+    assert started == Started(None, "")
+    assert mount_at(place.point) is not None
+    assert (place.workplace / "link").is_dir()
+    again = front(place, "--swap", f"{place.swap}-2", point=place.workplace / "link")
+    assert again.status == 2
+    assert "already" in again.line
+
+
+def test_the_least_that_can_be(place: Place) -> None:
+    assert anonfsd(place, "--budget", "2M", "--swap-size", "4K") == Started(None, "")
+    path = place.point / "f"
+    path.write_bytes(b"x" * (2 << 20))
+    assert path.read_bytes() == b"x" * (2 << 20)

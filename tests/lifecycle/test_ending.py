@@ -1,0 +1,215 @@
+"""How mounts end, and what their users have then."""
+
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from anonfs.units import PAGE_SIZE
+from tests.lifecycle.places import Place, Started, anonfs, anonfs_mount
+from tests.posix.children import Child, eventually, hear, say
+from tests.posix.memory import Mapping
+from tests.posix.reference import outcome
+from tests.support.mountinfo import mount_at
+from tests.support.mounts import Mounted
+
+_SECONDS = 20.0
+_PAGES = 64
+_FAR = 1 << 30
+
+
+def _use(path: Path) -> None:
+    """Holds a file open and mapped, half of it dirty, and says what it can read when asked."""
+    fd = os.open(path, os.O_CREAT | os.O_RDWR)
+    os.ftruncate(fd, 2 * _FAR)
+    mapping = Mapping(fd, _FAR + PAGE_SIZE)
+    mapping.write(0, b"resident" * (_PAGES * PAGE_SIZE // 8))
+    say("mapped")
+    while (what := hear()) != "end":
+        if what == "resident":
+            say(mapping.read(0, _PAGES * PAGE_SIZE) == b"resident" * (_PAGES * PAGE_SIZE // 8))
+        elif what == "store":
+            mapping.write(0, b"RESIDENT")
+            say(mapping.read(0, 8))
+        elif what == "call":
+            say(outcome(os.pread, fd, 1, _FAR + 100 * PAGE_SIZE))
+        elif what == "fault":
+            say(mapping.read(_FAR, 1))
+    say("ends")
+
+
+@contextlib.contextmanager
+def _user_of(path: Path) -> Iterator[Callable[[str], object]]:
+    """A process that uses ``path``, asked by a word."""
+    with Child(_use, path) as child:
+        assert child.said() == "mapped"
+
+        def ask(what: str) -> object:
+            child.tell(what)
+            if what == "fault":
+                return child.wait()
+            return child.said()
+
+        yield ask
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_mount_in_use(mounted: Mounted, number: signal.Signals) -> None:
+    with _user_of(mounted.path / "f") as ask:
+        mounted.process.send_signal(number)
+        assert mounted.process.wait(_SECONDS) == 0
+        assert mount_at(mounted.path) is None
+        assert ask("resident") is True
+        assert ask("store") == b"RESIDENT"
+        assert ask("call") == "ENOTCONN"
+        assert ask("fault") == -signal.SIGBUS
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_an_idle_mount(mounted: Mounted, number: signal.Signals) -> None:
+    (mounted.path / "f").write_bytes(b"x")
+    mounted.process.send_signal(number)
+    assert mounted.process.wait(_SECONDS) == 0
+    assert mount_at(mounted.path) is None
+
+
+def test_more_signals_are_harmless(mounted: Mounted) -> None:
+    with _user_of(mounted.path / "f") as ask:
+        for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT, signal.SIGTERM):
+            mounted.process.send_signal(number)
+        assert mounted.process.wait(_SECONDS) == 0
+        assert ask("resident") is True
+
+
+def test_unmounting_ends_the_daemon(mounted: Mounted) -> None:
+    (mounted.path / "f").write_bytes(b"x")
+    subprocess.run(["fusermount3", "-u", str(mounted.path)], check=True, timeout=_SECONDS)
+    assert mounted.process.wait(_SECONDS) == 0
+
+
+def test_a_mount_in_use_is_not_unmounted(mounted: Mounted) -> None:
+    with _user_of(mounted.path / "f") as ask:
+        command = ["fusermount3", "-u", str(mounted.path)]
+        done = subprocess.run(command, check=False, capture_output=True, timeout=_SECONDS)
+        assert done.returncode != 0
+        assert ask("call") == b"\0"
+        assert mounted.responds()
+
+
+def test_a_lazy_unmount_leaves_the_mount_to_its_users(mounted: Mounted) -> None:
+    with _user_of(mounted.path / "f") as ask:
+        command = ["fusermount3", "-u", "-z", str(mounted.path)]
+        subprocess.run(command, check=True, timeout=_SECONDS)
+        assert mount_at(mounted.path) is None
+        assert ask("call") == b"\0"
+        assert ask("resident") is True
+        assert mounted.process.poll() is None
+        assert ask("end") == "ends"
+    assert mounted.process.wait(_SECONDS) == 0
+
+
+def test_a_killed_daemon_leaves_what_is_resident(mounted: Mounted) -> None:
+    mounted.expected_status = -signal.SIGKILL
+    with _user_of(mounted.path / "f") as ask:
+        mounted.process.kill()
+        assert mounted.process.wait(_SECONDS) == -signal.SIGKILL
+        assert ask("resident") is True
+        assert ask("call") in {"ENOTCONN", "ECONNABORTED"}
+        assert mount_at(mounted.path) is not None
+        assert ask("fault") == -signal.SIGBUS
+
+
+def _daemon_of(place: Place) -> int:
+    (pid,) = place.daemons()
+    return pid
+
+
+def test_mounting_and_unmounting_by_command(place: Place) -> None:
+    assert anonfs_mount(place) == Started(None, "")
+    pid = _daemon_of(place)
+    assert os.getsid(pid) == pid
+    (place.point / "f").write_bytes(b"x")
+    done = anonfs("umount", str(place.point))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert mount_at(place.point) is None
+    eventually(lambda: not place.daemons(), "the daemon has ended")
+    place.check_nothing_left()
+    log = place.log.read_text(encoding="utf-8")
+    assert "Traceback" not in log
+    assert " ERROR " not in log
+
+
+def test_unmounting_by_command_while_in_use(place: Place) -> None:
+    assert anonfs_mount(place) == Started(None, "")
+    with _user_of(place.point / "f") as ask:
+        done = anonfs("umount", str(place.point))
+        assert done.returncode == 0
+        assert "in use" in done.stdout
+        assert mount_at(place.point) is None
+        assert ask("call") == b"\0"
+        assert ask("end") == "ends"
+    eventually(lambda: not place.daemons(), "the daemon has ended")
+
+
+def _kill(place: Place) -> None:
+    pidfd = os.pidfd_open(_daemon_of(place))
+    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    os.close(pidfd)
+    eventually(lambda: not place.daemons(), "the daemon is dead")
+    assert mount_at(place.point) is not None
+    assert outcome(os.stat, place.point) in {"ENOTCONN", "ECONNABORTED"}
+
+
+def test_the_mount_of_a_killed_daemon_is_replaced(place: Place) -> None:
+    assert anonfs_mount(place) == Started(None, "")
+    (place.point / "old").touch()
+    _kill(place)
+    assert anonfs_mount(place) == Started(None, "")
+    assert not list(place.point.iterdir())
+    (place.point / "new").write_bytes(b"works")
+    assert (place.point / "new").read_bytes() == b"works"
+
+
+def test_the_mount_of_a_killed_daemon_is_unmounted(place: Place) -> None:
+    assert anonfs_mount(place) == Started(None, "")
+    _kill(place)
+    done = anonfs("umount", str(place.point))
+    assert done.returncode == 0
+    assert done.stderr == ""
+    place.check_nothing_left()
+
+
+def _swap_of(pid: int) -> tuple[str, os.stat_result]:
+    """The swap file that a daemon has open: its name, as the kernel knows it, and its stat."""
+    for fd in Path(f"/proc/{pid}/fd").iterdir():
+        name = str(fd.readlink())
+        if "/swap" in name:
+            return name, fd.stat()
+    raise AssertionError("no swap file")
+
+
+def test_a_swap_file_has_no_name_while_in_use(mounted: Mounted) -> None:
+    swap = mounted.workplace / "swap"
+    name, found = _swap_of(mounted.process.pid)
+    assert name == f"{swap} (deleted)"
+    assert found.st_mode & 0o7777 == 0o600
+    assert found.st_nlink == 0
+    assert found.st_size == 256 << 20
+    assert not swap.exists()
+
+
+def test_a_swap_file_may_be_kept(mount_factory: Callable[..., Mounted]) -> None:
+    mounted = mount_factory(arguments=["--keep-swap"], swap_size="1M")
+    swap = mounted.workplace / "swap"
+    assert swap.stat().st_mode & 0o7777 == 0o600
+    path = mounted.path / "f"
+    path.write_bytes(b"secret" * 2000)
+    os.setxattr(path, "user.anonfs.swapout", b"all")
+    mounted.process.terminate()
+    assert mounted.process.wait(_SECONDS) == 0
+    assert swap.stat().st_size == 1 << 20
+    assert b"secret" * 600 in swap.read_bytes()
