@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from anonfs.errors import AnonfsError, require
 from anonfs.mm import Image, Memory
 from anonfs.units import MAX_FILE_SIZE, Ino
-from anonfs.vfs import _xattrs
 from anonfs.vfs._directory import Directory, check_name
 from anonfs.vfs._inode import Inode
+from anonfs.vfs._xattrs import Xattrs
 
 __all__ = ["ROOT", "FileSystem", "NewInode"]
 
@@ -26,7 +26,6 @@ ROOT = Ino(1)
 _PERMISSIONS = 0o7777
 _TIMES = {"atime", "mtime", "ctime"}
 _TIME_MAX = (1 << 63) - 1
-_XATTR_NAMESPACES = (b"user.", b"trusted.", b"security.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +52,7 @@ class FileSystem:
         self.memory = memory
         self.inodes: dict[Ino, Inode] = {}
         self.opens = 0
+        self.xattrs = Xattrs(image.blobs, now)
         self._image = image
         self._now = now
         inode = self._make(root, parent=ROOT)
@@ -366,40 +366,6 @@ class FileSystem:
         """Bytes up to ``end`` were written."""
         inode.size = max(inode.size, end)
         inode.touch(self._now())
-
-    # -- extended attributes ---------------------------------------------------------------
-
-    def xattrs(self, inode: Inode) -> dict[bytes, bytes]:
-        """The extended attributes that were set."""
-        return _xattrs.unpack(self._image.blobs.get(inode.xattrs)) if inode.xattrs else {}
-
-    def get_xattr(self, inode: Inode, name: bytes) -> bytes:
-        """The value of one. Raises AnonfsError: ENODATA."""
-        value = self.xattrs(inode).get(name)
-        if value is None:
-            raise AnonfsError(errno.ENODATA)
-        return value
-
-    def set_xattr(self, inode: Inode, name: bytes, value: bytes) -> None:
-        """Set one. Raises AnonfsError: EOPNOTSUPP, EINVAL, ENOSPC."""
-        if not name.startswith(_XATTR_NAMESPACES):
-            raise AnonfsError(errno.EOPNOTSUPP)
-        if name in _XATTR_NAMESPACES:
-            raise AnonfsError(errno.EINVAL, "the name of a namespace alone")
-        self._store_xattrs(inode, {**self.xattrs(inode), name: value})
-
-    def remove_xattr(self, inode: Inode, name: bytes) -> None:
-        """Remove one. Raises AnonfsError: ENODATA."""
-        attributes = self.xattrs(inode)
-        if attributes.pop(name, None) is None:
-            raise AnonfsError(errno.ENODATA)
-        self._store_xattrs(inode, attributes)
-
-    def _store_xattrs(self, inode: Inode, attributes: dict[bytes, bytes]) -> None:
-        old = inode.xattrs
-        inode.xattrs = self._image.blobs.put(_xattrs.pack(attributes))
-        self._image.blobs.drop(old)
-        inode.ctime = self._now()
 
     # -- checking --------------------------------------------------------------------------
 

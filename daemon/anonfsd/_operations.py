@@ -3,9 +3,6 @@
 A handler that does not wait runs without a break; one that waits does so in `Pager`, `Rings` or
 `SwapOut`, which look again afterwards. Handles and inode numbers come from the kernel, yet are
 checked: a wrong one is answered with an errno.
-
-Attributes of files are not cached by the kernel (a mapping changes mtime and blocks without its
-knowing), those of everything else are, and names are: nothing changes them but its own requests.
 """
 
 import contextlib
@@ -13,10 +10,8 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import pyfuse3
-import trio
 from pyfuse3 import (
     EntryAttributes,
     FileHandleT,
@@ -38,6 +33,8 @@ from anonfs.mm import AnonInodeInfo
 from anonfs.units import PAGE_SIZE, Ino
 from anonfs.vfs import NAME_MAX, ROOT, FileSystem, Inode, NewInode
 from anonfsd._answers import answered
+from anonfsd._callers import is_own_thread, may_set_group_id
+from anonfsd._entries import attributes
 from anonfsd._files import OpenDirectory, OpenFile, OpenFiles
 from anonfsd._inspection import Inspection
 from anonfsd._pager import Pager
@@ -47,8 +44,6 @@ from anonfsd._swapout import OWN_NAME
 __all__ = ["Operations"]
 
 _NOREPLACE, _EXCHANGE = 1, 2
-_CACHED = 300.0
-_SECTORS_PER_PAGE = PAGE_SIZE // 512
 _INODES_MAX = 1 << 22
 
 
@@ -86,16 +81,16 @@ class Operations(pyfuse3.Operations):
         self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext
     ) -> EntryAttributes:
         """LOOKUP."""
-        if parent_inode == ROOT and name.startswith(OWN_NAME) and _is_own_thread(ctx.pid):
+        if parent_inode == ROOT and name.startswith(OWN_NAME) and is_own_thread(ctx.pid):
             inode = self.filesystem.inode(int(name.removeprefix(OWN_NAME)))
             self.filesystem.remember(inode)
-            return _attributes(inode, entry_timeout=0)
+            return attributes(inode, entry_timeout=0)
         return self._entry(self.filesystem.lookup(parent_inode, name))
 
     def _entry(self, inode: Inode) -> EntryAttributes:
         """The answer that hands ``inode`` to the kernel, which counts it as a lookup."""
         self.filesystem.remember(inode)
-        return _attributes(inode)
+        return attributes(inode)
 
     async def forget(self, inode_list: Sequence[tuple[InodeT, int]]) -> None:
         """FORGET: not answered, so there is nobody to tell of an error."""
@@ -200,7 +195,7 @@ class Operations(pyfuse3.Operations):
     async def getattr(self, inode: InodeT, ctx: RequestContext) -> EntryAttributes:
         """GETATTR."""
         del ctx
-        return _attributes(self.filesystem.inode(inode))
+        return attributes(self.filesystem.inode(inode))
 
     @answered
     async def setattr(
@@ -230,11 +225,11 @@ class Operations(pyfuse3.Operations):
         }
         if changes.get("mode", 0) & stat.S_ISGID and changed.directory is None:
             gid = changes.get("gid", changed.gid)
-            if not await _may_set_group_id(ctx, gid):
+            if not await may_set_group_id(ctx, gid):
                 changes["mode"] &= ~stat.S_ISGID
         if changes:
             self.filesystem.set_attributes(changed, **changes)
-        return _attributes(changed)
+        return attributes(changed)
 
     async def _truncate(self, inode: Inode, size: int) -> None:
         self.filesystem.check_size(inode, size)
@@ -275,7 +270,7 @@ class Operations(pyfuse3.Operations):
             self.filesystem.set_attributes(inode, mode=inode.mode & ~dropped)
 
     def _open(self, inode: Inode, ctx: RequestContext) -> FileInfo:
-        file = OpenFile(inode, ctx.pid, counted=not _is_own_thread(ctx.pid))
+        file = OpenFile(inode, ctx.pid, counted=not is_own_thread(ctx.pid))
         if file.counted:
             self.filesystem.open(inode)
             self.rings.note_change()
@@ -359,7 +354,7 @@ class Operations(pyfuse3.Operations):
 
     def _add_entry(self, token: ReaddirToken, name: bytes, ino: Ino, following: int) -> bool:
         inode = self.filesystem.inode(ino)
-        added = pyfuse3.readdir_reply(token, FileNameT(name), _attributes(inode), following)
+        added = pyfuse3.readdir_reply(token, FileNameT(name), attributes(inode), following)
         if added and name not in {b".", b".."}:
             self.filesystem.remember(inode)
         return added
@@ -383,7 +378,7 @@ class Operations(pyfuse3.Operations):
         read = self.filesystem.inode(inode)
         if self.inspection.owns(name):
             return await self.inspection.get(read, name, ctx.uid)
-        return self.filesystem.get_xattr(read, name)
+        return self.filesystem.xattrs.get(read, name)
 
     @answered
     async def setxattr(
@@ -395,14 +390,14 @@ class Operations(pyfuse3.Operations):
         if self.inspection.owns(name):
             await self.inspection.set(written, name, value)
         else:
-            self.filesystem.set_xattr(written, name, value)
+            self.filesystem.xattrs.set(written, name, value)
 
     @answered
     async def listxattr(self, inode: InodeT, ctx: RequestContext) -> Sequence[XAttrNameT]:
         """LISTXATTR."""
         del ctx
         listed = self.filesystem.inode(inode)
-        names = [*self.inspection.names(listed), *self.filesystem.xattrs(listed)]
+        names = [*self.inspection.names(listed), *self.filesystem.xattrs.all(listed)]
         return [XAttrNameT(name) for name in names]
 
     @answered
@@ -411,45 +406,10 @@ class Operations(pyfuse3.Operations):
         del ctx
         if self.inspection.owns(name):
             raise FUSEError(errno.EPERM)
-        self.filesystem.remove_xattr(self.filesystem.inode(inode), name)
-
-
-def _attributes(inode: Inode, entry_timeout: float = _CACHED) -> EntryAttributes:
-    entry = EntryAttributes()
-    entry.st_ino = InodeT(inode.ino)
-    entry.generation = 0
-    entry.entry_timeout = entry_timeout
-    entry.attr_timeout = 0 if inode.is_regular else _CACHED
-    entry.st_mode = ModeT(inode.mode)
-    entry.st_nlink = inode.nlink
-    entry.st_uid = inode.uid
-    entry.st_gid = inode.gid
-    entry.st_rdev = inode.rdev
-    entry.st_size = inode.size
-    entry.st_blksize = PAGE_SIZE
-    entry.st_blocks = inode.allocated * _SECTORS_PER_PAGE
-    entry.st_atime_ns = inode.atime
-    entry.st_mtime_ns = inode.mtime
-    entry.st_ctime_ns = inode.ctime
-    return entry
+        self.filesystem.xattrs.remove(self.filesystem.inode(inode), name)
 
 
 def _pages_of(inode: Inode) -> AnonInodeInfo:
     if inode.info is None:
         raise AnonfsError(errno.EINVAL, "not a file with pages")
     return inode.info
-
-
-def _is_own_thread(pid: int) -> bool:
-    """Whether a request comes from this daemon: FUSE names the thread that made it."""
-    return Path(f"/proc/self/task/{pid}").exists()
-
-
-async def _may_set_group_id(ctx: RequestContext, gid: int) -> bool:
-    """Whether the caller may leave S_ISGID on a file of group ``gid``, as chmod(2) has it."""
-    if ctx.uid == 0 or ctx.gid == gid:
-        return True
-    try:
-        return gid in await trio.to_thread.run_sync(pyfuse3.get_sup_groups, ctx.pid)
-    except OSError:
-        return False

@@ -271,17 +271,17 @@ def test_extended_attributes(fs: FileSystem) -> None:
     made = file(fs)
     values = {b"user.a": b"1", b"user.b": os.urandom(65536), b"security.c": b""}
     for name, value in values.items():
-        fs.set_xattr(made, name, value)
-    assert fs.xattrs(made) == values
-    fs.set_xattr(made, b"user.a", b"2")
-    assert fs.get_xattr(made, b"user.a") == b"2"
-    fs.remove_xattr(made, b"user.a")
-    raises(errno.ENODATA, fs.get_xattr, made, b"user.a")
-    raises(errno.ENODATA, fs.remove_xattr, made, b"user.a")
-    raises(errno.EOPNOTSUPP, fs.set_xattr, made, b"system.posix_acl_access", b"")
+        fs.xattrs.set(made, name, value)
+    assert fs.xattrs.all(made) == values
+    fs.xattrs.set(made, b"user.a", b"2")
+    assert fs.xattrs.get(made, b"user.a") == b"2"
+    fs.xattrs.remove(made, b"user.a")
+    raises(errno.ENODATA, fs.xattrs.get, made, b"user.a")
+    raises(errno.ENODATA, fs.xattrs.remove, made, b"user.a")
+    raises(errno.EOPNOTSUPP, fs.xattrs.set, made, b"system.posix_acl_access", b"")
     for number in range(15):
-        fs.set_xattr(made, b"user.%d" % number, bytes(60000))
-    raises(errno.ENOSPC, fs.set_xattr, made, b"user.much", bytes(60000) * 3)
+        fs.xattrs.set(made, b"user.%d" % number, bytes(60000))
+    raises(errno.ENOSPC, fs.xattrs.set, made, b"user.much", bytes(60000) * 3)
     fs.unlink(ROOT, b"a")
     assert fs._image.blobs.chunks == 0
 

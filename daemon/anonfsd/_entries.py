@@ -1,0 +1,36 @@
+"""Inodes as the kernel wants to hear of them.
+
+Attributes of files are not cached by the kernel (a mapping changes mtime and blocks without its
+knowing), those of everything else are, and names are: nothing changes them but its own requests.
+"""
+
+from pyfuse3 import EntryAttributes, InodeT, ModeT
+
+from anonfs.units import PAGE_SIZE
+from anonfs.vfs import Inode
+
+__all__ = ["attributes"]
+
+_CACHED = 300.0
+_SECTORS_PER_PAGE = PAGE_SIZE // 512
+
+
+def attributes(inode: Inode, entry_timeout: float = _CACHED) -> EntryAttributes:
+    """What stat(2) shows of ``inode``; its name may be cached for ``entry_timeout`` seconds."""
+    entry = EntryAttributes()
+    entry.st_ino = InodeT(inode.ino)
+    entry.generation = 0
+    entry.entry_timeout = entry_timeout
+    entry.attr_timeout = 0 if inode.is_regular else _CACHED
+    entry.st_mode = ModeT(inode.mode)
+    entry.st_nlink = inode.nlink
+    entry.st_uid = inode.uid
+    entry.st_gid = inode.gid
+    entry.st_rdev = inode.rdev
+    entry.st_size = inode.size
+    entry.st_blksize = PAGE_SIZE
+    entry.st_blocks = inode.allocated * _SECTORS_PER_PAGE
+    entry.st_atime_ns = inode.atime
+    entry.st_mtime_ns = inode.mtime
+    entry.st_ctime_ns = inode.ctime
+    return entry
