@@ -1,9 +1,14 @@
 """The connection to the kernel: its first message, and messages that pyfuse3 has no call for.
 
 pyfuse3 is given one end of a socket pair for its device and is told FUSE_INIT over it; its answer
-goes on to the kernel, and then the real descriptor takes the socket's place. In between two flags
-change: AUTO_INVAL_DATA, which would drop a file's page cache and every PTE whenever its mtime has
-changed, gives way to EXPLICIT_INVAL_DATA: pages leave the page cache when the daemon says so.
+goes on to the kernel, and then the real descriptor takes the socket's place. In between, flags
+change that libfuse would not let anybody choose:
+
+    AUTO_INVAL_DATA      off: it drops a file's page cache and every PTE when its mtime has changed
+    EXPLICIT_INVAL_DATA  on: pages leave the page cache when the daemon says so
+    ATOMIC_O_TRUNC       off: an OPEN that truncates does not wait for the write-back under way,
+                         which then arrives after it and brings the old bytes back (Linux 6.18);
+                         a SETATTR, which takes its place, does
 """
 
 import contextlib
@@ -13,23 +18,25 @@ import os
 import socket
 import struct
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
 import pyfuse3
 import trio
 
+from anonfs.client import Mount
+
 __all__ = ["Connection"]
 
-_FUSE_INIT = 26
+_ATOMIC_O_TRUNC = 1 << 3
 _AUTO_INVAL_DATA = 1 << 12
+_UNWANTED = _ATOMIC_O_TRUNC | _AUTO_INVAL_DATA
 _EXPLICIT_INVAL_DATA = 1 << 25
 _NOTIFY_INVAL_INODE = 2
-_NOTIFY_INVAL_ENTRY = 3
 
 _REQUEST_FLAGS_AT = 40 + 12  # fuse_in_header, then major, minor, max_readahead, flags
 _REPLY_FLAGS_AT = 16 + 12  # fuse_out_header, then the same
 _READ_BUFFER = 1 << 17
 
+_FILEID_INO64_GEN = 0x81  # linux/exportfs.h: 64 bits of inode number, 32 of generation
 _SYNC_AND_WAIT = 7  # SYNC_FILE_RANGE_WAIT_BEFORE | _WRITE | _WAIT_AFTER
 _NOTIFY_THREADS = 4
 
@@ -48,13 +55,14 @@ class Connection:
     async def negotiate(self) -> None:
         """Exchange FUSE_INIT. Raises OSError: the mount has gone."""
         request = await trio.to_thread.run_sync(os.read, self._device, _READ_BUFFER)
-        request, explicit = _without_auto_inval(request)
+        request = _with_other_flags(request, _REQUEST_FLAGS_AT, off=_UNWANTED)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         served = theirs.detach()
         pyfuse3.init(self._operations, f"/dev/fd/{served}", set())
         with ours:
             reply = await _answer(ours, request, pyfuse3.main)
-        os.write(self._device, _with_explicit_inval(reply) if explicit else reply)
+        reply = _with_other_flags(reply, _REPLY_FLAGS_AT, on=_EXPLICIT_INVAL_DATA)
+        os.write(self._device, reply)
         os.dup2(self._device, served, inheritable=False)
         os.close(self._device)
         self._device = served
@@ -78,28 +86,23 @@ class Connection:
         """
         await self._notify(_NOTIFY_INVAL_INODE, struct.pack("=Qqq", ino, offset, length))
 
-    async def forget_name(self, parent: int, name: bytes) -> None:
-        """Have the kernel drop a name from its caches, and with it its hold on the inode.
-
-        Raises OSError.
-        """
-        body = struct.pack("=QII", parent, len(name), 0) + name + b"\0"
-        await self._notify(_NOTIFY_INVAL_ENTRY, body)
-
     async def _notify(self, code: int, body: bytes) -> None:
         message = struct.pack("=IiQ", 16 + len(body), code, 0) + body
         # Not found: the kernel's caches do not hold it, so there is nothing to drop.
         with contextlib.suppress(FileNotFoundError):
             await trio.to_thread.run_sync(os.write, self._device, message, limiter=self._limiter)
 
-    async def write_back(self, path: Path, device: int, offset: int, length: int) -> None:
-        """Have dirty pages of a range (bytes) of the file at ``path`` written in large requests.
+    async def write_back(self, mounted: Mount, ino: int, offset: int, length: int) -> None:
+        """Have the dirty pages of a range (bytes) of an inode written in large requests.
 
-        An invalidation does the same page by page. ``device`` is the st_dev that the file must
-        have. Raises OSError.
+        An invalidation does the same page by page.
+
+        Raises:
+            PermissionError: only root may open an inode by its number.
+            OSError: ESTALE, the kernel's caches do not hold it; or the error of a write.
         """
         await trio.to_thread.run_sync(
-            _sync_file_range, path, device, offset, length, limiter=self._limiter
+            _sync_file_range, mounted, ino, offset, length, limiter=self._limiter
         )
 
 
@@ -116,38 +119,43 @@ async def _answer(
     return reply
 
 
-def _without_auto_inval(request: bytes) -> tuple[bytes, bool]:
-    """FUSE_INIT without that offer, and whether the kernel knows explicit invalidation."""
-    (opcode,) = struct.unpack_from("=I", request, 4)
-    if opcode != _FUSE_INIT:
-        raise OSError(errno.EPROTO, "the first request was not FUSE_INIT")
-    (flags,) = struct.unpack_from("=I", request, _REQUEST_FLAGS_AT)
-    if not flags & _EXPLICIT_INVAL_DATA:
-        return request, False
-    return _with_flags(request, _REQUEST_FLAGS_AT, flags & ~_AUTO_INVAL_DATA), True
-
-
-def _with_explicit_inval(reply: bytes) -> bytes:
-    (flags,) = struct.unpack_from("=I", reply, _REPLY_FLAGS_AT)
-    return _with_flags(reply, _REPLY_FLAGS_AT, flags | _EXPLICIT_INVAL_DATA)
-
-
-def _with_flags(message: bytes, at: int, flags: int) -> bytes:
+def _with_other_flags(message: bytes, at: int, *, on: int = 0, off: int = 0) -> bytes:
+    (flags,) = struct.unpack_from("=I", message, at)
     changed = bytearray(message)
-    struct.pack_into("=I", changed, at, flags)
+    struct.pack_into("=I", changed, at, flags & ~off | on)
     return bytes(changed)
 
 
-def _sync_file_range(path: Path, device: int, offset: int, length: int) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+def _sync_file_range(mounted: Mount, ino: int, offset: int, length: int) -> None:
+    fd = _open_by_number(mounted, ino)
     try:
-        if os.fstat(fd).st_dev != device:
-            raise OSError(errno.EXDEV, "something else is mounted there")
-        result = _libc.sync_file_range(
-            fd, ctypes.c_int64(offset), ctypes.c_int64(length), _SYNC_AND_WAIT
+        _check(
+            _libc.sync_file_range(
+                fd, ctypes.c_int64(offset), ctypes.c_int64(length), _SYNC_AND_WAIT
+            )
         )
-        if result != 0:
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number))
     finally:
         os.close(fd)
+
+
+def _open_by_number(mounted: Mount, ino: int) -> int:
+    """Open an inode as open_by_handle_at(2) does, with a handle as the kernel makes it for FUSE.
+
+    Not by a name: looking one up waits for the lock of its directory, whose owner may be waiting
+    for the lock of the very inode that is held until we are done.
+    """
+    handle = struct.pack("=IiIII", 12, _FILEID_INO64_GEN, ino >> 32, ino & 0xFFFFFFFF, 0)
+    root = os.open(mounted.point, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if os.fstat(root).st_dev != os.makedev(*mounted.device):
+            raise OSError(errno.ESTALE, "something else is mounted there")
+        return _check(_libc.open_by_handle_at(root, handle, os.O_RDONLY | os.O_CLOEXEC))
+    finally:
+        os.close(root)
+
+
+def _check(result: int) -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return result

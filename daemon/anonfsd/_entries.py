@@ -15,12 +15,12 @@ _CACHED = 300.0
 _SECTORS_PER_PAGE = PAGE_SIZE // 512
 
 
-def attributes(inode: Inode, entry_timeout: float = _CACHED) -> EntryAttributes:
-    """What stat(2) shows of ``inode``; its name may be cached for ``entry_timeout`` seconds."""
+def attributes(inode: Inode) -> EntryAttributes:
+    """What stat(2) shows of ``inode``."""
     entry = EntryAttributes()
     entry.st_ino = InodeT(inode.ino)
     entry.generation = 0
-    entry.entry_timeout = entry_timeout
+    entry.entry_timeout = _CACHED
     entry.attr_timeout = 0 if inode.is_regular else _CACHED
     entry.st_mode = ModeT(inode.mode)
     entry.st_nlink = inode.nlink

@@ -7,7 +7,6 @@ checked: a wrong one is answered with an errno.
 
 import contextlib
 import errno
-import os
 import stat
 from collections.abc import Callable, Sequence
 
@@ -31,7 +30,7 @@ from pyfuse3 import (
 from anonfs.errors import AnonfsError
 from anonfs.mm import AnonInodeInfo
 from anonfs.units import PAGE_SIZE, Ino
-from anonfs.vfs import NAME_MAX, ROOT, FileSystem, Inode, NewInode
+from anonfs.vfs import NAME_MAX, FileSystem, Inode, NewInode
 from anonfsd._answers import answered
 from anonfsd._callers import is_own_thread, may_set_group_id
 from anonfsd._entries import attributes
@@ -39,7 +38,6 @@ from anonfsd._files import OpenDirectory, OpenFile, OpenFiles
 from anonfsd._inspection import Inspection
 from anonfsd._pager import Pager
 from anonfsd._rings import Rings
-from anonfsd._swapout import OWN_NAME
 
 __all__ = ["Operations"]
 
@@ -81,10 +79,7 @@ class Operations(pyfuse3.Operations):
         self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext
     ) -> EntryAttributes:
         """LOOKUP."""
-        if parent_inode == ROOT and name.startswith(OWN_NAME) and is_own_thread(ctx.pid):
-            inode = self.filesystem.inode(int(name.removeprefix(OWN_NAME)))
-            self.filesystem.remember(inode)
-            return attributes(inode, entry_timeout=0)
+        del ctx
         return self._entry(self.filesystem.lookup(parent_inode, name))
 
     def _entry(self, inode: Inode) -> EntryAttributes:
@@ -255,19 +250,9 @@ class Operations(pyfuse3.Operations):
 
     @answered
     async def open(self, inode: InodeT, flags: FlagT, ctx: RequestContext) -> FileInfo:
-        """OPEN; the kernel leaves O_TRUNC to it."""
-        opened = self.filesystem.inode(inode)
-        if flags & os.O_TRUNC:
-            await self._truncate(opened, 0)
-            if ctx.uid != 0:
-                self._drop_set_ids(opened)
-        return self._open(opened, ctx)
-
-    def _drop_set_ids(self, inode: Inode) -> None:
-        """What the kernel does at every other change of a file by a user who is not root."""
-        dropped = stat.S_ISUID | (stat.S_ISGID if inode.mode & stat.S_IXGRP else 0)
-        if inode.mode & dropped:
-            self.filesystem.set_attributes(inode, mode=inode.mode & ~dropped)
+        """OPEN; where it truncates, a SETATTR has come before."""
+        del flags
+        return self._open(self.filesystem.inode(inode), ctx)
 
     def _open(self, inode: Inode, ctx: RequestContext) -> FileInfo:
         file = OpenFile(inode, ctx.pid, counted=not is_own_thread(ctx.pid))

@@ -2,28 +2,23 @@
 
 The order is the seed's: the loaded PTEs are cleared first, for they are what makes a page busy;
 then the page is written to swap, once for all that map it.
+
+The request is a SETXATTR, which holds the lock of the inode until it is answered. So nothing here
+may wait for a lock that somebody could hold while waiting for that one: no name is looked up.
 """
 
 import errno
 import logging
-import os
-import secrets
 
 from anonfs.client import Mount
 from anonfs.units import PAGE_SHIFT, Ino
-from anonfs.vfs import ROOT, Inode
+from anonfs.vfs import Inode
 from anonfsd._connection import Connection
 from anonfsd._pager import Pager
 
-__all__ = ["OWN_NAME", "SwapOut"]
+__all__ = ["SwapOut"]
 
 log = logging.getLogger(__name__)
-
-OWN_NAME = b".anonfs-" + secrets.token_hex(16).encode() + b"-"
-"""In the root, this and an inode's number name that inode, for the daemon's own threads only.
-
-It cannot be guessed, since the kernel may serve it to others from its caches for an instant.
-"""
 
 
 class SwapOut:
@@ -47,15 +42,10 @@ class SwapOut:
 
         The invalidation writes back too, a page at a time.
         """
-        name = OWN_NAME + str(ino).encode()
-        path, device = self._mounted.point / name.decode(), os.makedev(*self._mounted.device)
         try:
-            await self._connection.write_back(path, device, offset, length)
+            await self._connection.write_back(self._mounted, ino, offset, length)
         except OSError as error:
             # Any other error is one of a write: its page would be lost by the invalidation.
-            if error.errno not in {errno.EACCES, errno.ENOENT, errno.EXDEV}:
+            if error.errno not in {errno.EPERM, errno.ESTALE}:
                 raise
             log.debug("write-back of inode %d: %s", ino, error)
-        finally:
-            # Or the name would hold the inode after its last user.
-            await self._connection.forget_name(ROOT, name)
