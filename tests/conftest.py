@@ -15,8 +15,6 @@ import pytest
 from tests.support.mounts import Mounted, bring_down_leftovers
 from tests.support.programs import missing_for_mounts
 
-_MOUNT_FIXTURES = {"mounted", "mount_factory", "shared_mount"}
-
 
 def _skip_or_fail(reason: str) -> None:
     if os.environ.get("CI", "").lower() == "true":
@@ -27,7 +25,7 @@ def _skip_or_fail(reason: str) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if _MOUNT_FIXTURES.intersection(getattr(item, "fixturenames", ())):
+        if "can_mount" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.mount)
 
 

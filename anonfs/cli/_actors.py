@@ -4,6 +4,7 @@ A child shares the parent's mappings, as forks do, and answers over a pipe. It e
 parent, whatever becomes of that.
 """
 
+import contextlib
 import ctypes
 import multiprocessing
 import os
@@ -12,6 +13,8 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any, Self
+
+from anonfs.cli._errors import CommandError
 
 __all__ = ["Actor"]
 
@@ -42,20 +45,24 @@ class Actor:
         """Have the child do something, and wait for it.
 
         Raises:
-            RuntimeError: it failed there, or does not answer.
+            CommandError: it failed there, died, or does not answer.
         """
-        self._pipe.send((skill, arguments))
-        if not self._pipe.poll(_ANSWER_SECONDS):
-            raise RuntimeError(f"{self.name} does not answer")
-        failure, result = self._pipe.recv()
+        try:
+            self._pipe.send((skill, arguments))
+            if not self._pipe.poll(_ANSWER_SECONDS):
+                raise CommandError(f"{self.name} does not answer")
+            failure, result = self._pipe.recv()
+        except (EOFError, BrokenPipeError):
+            raise CommandError(f"{self.name} has died") from None
         if failure:
-            raise RuntimeError(f"{self.name}: {failure}")
+            raise CommandError(f"{self.name}: {failure}")
         return result
 
     def leave(self) -> None:
         """Let the child exit, and wait for that."""
         # Not by closing the pipe: the children have both its ends, too.
-        self._pipe.send(None)
+        with contextlib.suppress(BrokenPipeError):
+            self._pipe.send(None)
         self._process.join(_ANSWER_SECONDS)
         if self._process.is_alive():
             self._process.kill()

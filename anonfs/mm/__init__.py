@@ -7,7 +7,7 @@ the state, `Memory` the calls on it; what blocks is handed out as `Work`.
 from anonfs.mm import sync
 from anonfs.mm._anon_inode_info import AnonInodeInfo
 from anonfs.mm._entry import PageState
-from anonfs.mm._fault import PageLoad, PageRead
+from anonfs.mm._fault import PageCut, PageLoad, PageRead
 from anonfs.mm._image import BlobStore, Image, NameTable
 from anonfs.mm._memory import EVICTION_BATCH, Memory
 from anonfs.mm._reclaim import Eviction
@@ -21,6 +21,7 @@ __all__ = [
     "Image",
     "Memory",
     "NameTable",
+    "PageCut",
     "PageLoad",
     "PageRead",
     "PageState",

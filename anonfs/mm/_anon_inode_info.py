@@ -9,7 +9,7 @@ released when the last is gone, so that a hole of any size costs nothing::
 It knows entries, not what they name: frames and slots are given and taken back by `Memory`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -68,11 +68,12 @@ class AnonInodeInfo:
         indexes = range(first >> LEAF_SHIFT, ((end - 1) >> LEAF_SHIFT) + 1)
         # A huge hole has few leaves to look at, a small range few indexes.
         if len(indexes) > len(self.leaves):
-            present = sorted(index for index in self.leaves if index in indexes)
+            candidates: Iterable[int] = sorted(index for index in self.leaves if index in indexes)
         else:
-            present = [index for index in indexes if index in self.leaves]
-        for index in present:
-            yield self._span(index, max(first, index << LEAF_SHIFT), end)
+            candidates = indexes
+        for index in candidates:
+            if index in self.leaves:
+                yield self._span(index, max(first, index << LEAF_SHIFT), end)
 
     def spans_for_write(self, first: int, count: int) -> list[Span]:
         """The parts of ``count`` pages from ``first``, with leaves for all of them.

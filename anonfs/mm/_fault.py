@@ -1,9 +1,10 @@
 """Faults: getting at pages that are on swap.
 
-Two kinds of them, as the kernel asks for pages in two ways. A `PageRead` answers a READ: the bytes
-go to the kernel's page cache, the page stays on swap and no frame is taken, since a READ brings up
-to a read-ahead window of pages around the one that was touched. A `PageLoad` brings a page into a
-frame, because a write is about to change a part of it.
+A `PageRead` answers a READ: the bytes go to the kernel's page cache, the page stays on swap and no
+frame is taken, since a READ brings up to a read-ahead window of pages around the one that was
+touched. A `PageLoad` brings a page into a frame, because a write is about to change a part of it. A
+`PageCut` clears the rest of a page where it is, because a file ends within it: a truncation must
+not need room that a full mount does not have.
 """
 
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from anonfs.mm._anon_inode_info import AnonInodeInfo
     from anonfs.mm._memory import Memory
 
-__all__ = ["PageLoad", "PageRead"]
+__all__ = ["PageCut", "PageLoad", "PageRead"]
 
 
 class PageRead:
@@ -79,3 +80,28 @@ class PageLoad:
     def abandon(self) -> None:
         """Let the slots go."""
         self._memory.swap.unpin(self._slots)
+
+
+class PageCut:
+    """Clears the bytes from ``tail`` on of a page on swap, in its slot. See `Work`."""
+
+    def __init__(self, memory: "Memory", info: "AnonInodeInfo", page: int, tail: int) -> None:
+        self._swap = memory.swap
+        self._tail = tail
+        entries = info.entries(page, 1).copy()
+        self.entry = int(entries[0])
+        self._slots = numbers(entries)
+        self._swap.pin(self._slots)
+
+    def run(self) -> None:
+        """Read the slot and write it back."""
+        page = memoryview(bytearray(PAGE_SIZE))
+        self._swap.read_into(self._slots, page)
+        page[self._tail :] = bytes(PAGE_SIZE - self._tail)
+        self._swap.write_from(self._slots, page)
+
+    def finish(self) -> None:
+        """Let the slot go."""
+        self._swap.unpin(self._slots)
+
+    abandon = finish

@@ -8,6 +8,7 @@ Another process that is handed the descriptors sees the same bytes.
 import ctypes
 import mmap
 import os
+from collections import deque
 
 import numpy as np
 import numpy.typing as npt
@@ -64,7 +65,8 @@ class RecordTable:
         self._file = MemoryFile(name, width * 8 * rows)
         self.view = self._file.view
         self.words = self._file.view.cast("q")
-        self._free: list[int] = []
+        # The oldest first, so that a number that somebody may still remember rests for a while.
+        self._free: deque[int] = deque()
         self._top = 1
 
     def allocate(self) -> int:
@@ -74,7 +76,7 @@ class RecordTable:
             AnonfsError: the errno that was given for a full table.
         """
         if self._free:
-            row = self._free.pop()
+            row = self._free.popleft()
         elif self._top < self.rows:
             row, self._top = self._top, self._top + 1
         else:

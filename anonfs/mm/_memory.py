@@ -17,7 +17,7 @@ import numpy.typing as npt
 from anonfs.errors import AnonfsError, require
 from anonfs.mm._anon_inode_info import AnonInodeInfo, Span
 from anonfs.mm._entry import Entries, PageState, first_of_run, in_core, numbers, states
-from anonfs.mm._fault import PageLoad, PageRead
+from anonfs.mm._fault import PageCut, PageLoad, PageRead
 from anonfs.mm._frames import Frames
 from anonfs.mm._image import Image
 from anonfs.mm._leaves import LEAF_SHIFT
@@ -28,7 +28,7 @@ from anonfs.units import PAGE_SHIFT, PAGE_SIZE, Ino, pages_for
 __all__ = ["EVICTION_BATCH", "Memory"]
 
 EVICTION_BATCH = 256
-"""Pages that one eviction writes: a mebibyte, where a disk's throughput levels off."""
+"""Pages that one eviction writes at most: a mebibyte, where a disk's throughput levels off."""
 
 _ZEROS = memoryview(bytes(1 << 20))
 
@@ -93,15 +93,14 @@ class Memory:
         swapped = self._swapped(info, sorted(partial))
         return PageLoad(self, info, swapped) if swapped else None
 
-    def work_before_truncate(self, info: AnonInodeInfo, size: int) -> PageLoad | None:
-        """What must be loaded, into one frame, before ``info`` is cut to ``size`` bytes, or None.
+    def work_before_truncate(self, info: AnonInodeInfo, size: int) -> PageCut | None:
+        """What must be done before ``info`` is cut to ``size`` bytes, or None.
 
-        That is the last page, where it is on swap and only a part of it stays.
+        That is to clear the rest of its last page, where that is on swap.
         """
-        if size % PAGE_SIZE == 0:
-            return None
-        swapped = self._swapped(info, [size >> PAGE_SHIFT])
-        return PageLoad(self, info, swapped) if swapped else None
+        tail = size & (PAGE_SIZE - 1)
+        swapped = self._swapped(info, [size >> PAGE_SHIFT] if tail else [])
+        return PageCut(self, info, swapped[0], tail) if swapped else None
 
     def frames_wanted(self, info: AnonInodeInfo, offset: int, size: int) -> int:
         """How many frames a write of ``size`` bytes at ``offset`` takes."""
@@ -122,7 +121,7 @@ class Memory:
             return None
         if wanted > self.frames.count:
             raise AnonfsError(errno.ENOSPC, "one write is larger than the budget")
-        eviction = self._evict(self._clock.pick(max(wanted - self.frames.free, EVICTION_BATCH)))
+        eviction = self._evict(self._clock.pick(EVICTION_BATCH))
         if eviction is None:
             raise AnonfsError(errno.ENOSPC, "budget and swap are full")
         return eviction
@@ -205,20 +204,22 @@ class Memory:
 
     # -- freeing ---------------------------------------------------------------------------
 
-    def truncate(self, info: AnonInodeInfo, size: int) -> None:
+    def truncate(self, info: AnonInodeInfo, size: int, cut: PageCut | None = None) -> None:
         """Free the pages beyond ``size`` bytes and clear the rest of the last one.
 
-        `work_before_truncate` has returned None just before.
+        ``cut`` is the work before it, performed; nothing has written to the page since.
         """
         self.clear(info, pages_for(size))
         tail = size & (PAGE_SIZE - 1)
         entry = info.entries(size >> PAGE_SHIFT, 1)
         if not tail or not entry.any():
             return
-        require(states(entry)[0] == PageState.IN_CORE, "a page on swap was cut")
-        frame = numbers(entry)
-        self.frames.pages[frame[0], tail:] = 0
-        self.frames.note_write(frame)
+        if states(entry)[0] == PageState.IN_CORE:
+            frame = numbers(entry)
+            self.frames.pages[frame[0], tail:] = 0
+            self.frames.note_write(frame)
+        else:
+            require(cut is not None and cut.entry == entry[0], "a page on swap was not cut")
 
     def clear(self, info: AnonInodeInfo, first: int, count: int = 1 << 62) -> None:
         """Free ``count`` pages from ``first``: they read as zeros from now on."""

@@ -32,12 +32,11 @@ def write(memory: Memory, info: AnonInodeInfo, offset: int, data: bytes | memory
 
 
 def truncate(memory: Memory, info: AnonInodeInfo, size: int) -> None:
-    """Cut to ``size`` bytes. Raises as `write` does."""
-    while (load := memory.work_before_truncate(info, size)) is not None:
-        perform(load)
-        if memory.frames.free == 0:
-            _make_room(memory, 1)
-    memory.truncate(info, size)
+    """Cut to ``size`` bytes. Raises OSError from the swap store."""
+    cut = memory.work_before_truncate(info, size)
+    if cut is not None:
+        perform(cut)
+    memory.truncate(info, size, cut)
 
 
 def swap_out(memory: Memory, info: AnonInodeInfo, first: int, last: int) -> None:

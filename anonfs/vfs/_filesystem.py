@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from anonfs.errors import AnonfsError, require
-from anonfs.mm import Image, Memory
+from anonfs.mm import Image, Memory, PageCut
 from anonfs.units import MAX_FILE_SIZE, Ino
 from anonfs.vfs._directory import Directory, check_name
 from anonfs.vfs._inode import Inode
@@ -87,6 +87,11 @@ class FileSystem:
         if name == b"..":
             return self.inode(directory.parent)
         return self.inodes[directory.get(check_name(name))]
+
+    @property
+    def most_inodes(self) -> int:
+        """How many inodes there can be."""
+        return self._image.inodes.rows - 1
 
     # -- references ------------------------------------------------------------------------
 
@@ -350,16 +355,17 @@ class FileSystem:
         if size > MAX_FILE_SIZE:
             raise AnonfsError(errno.EFBIG)
 
-    def truncate(self, inode: Inode, size: int) -> None:
-        """Give ``inode`` a size in bytes; `Memory.work_before_truncate` returned None just before.
+    def truncate(self, inode: Inode, size: int, cut: PageCut | None = None) -> None:
+        """Give ``inode`` a size in bytes; ``cut`` is as for `Memory.truncate`.
 
         Raises:
             AnonfsError: see `check_size`.
         """
         self.check_size(inode, size)
         if size < inode.size and inode.info is not None:
-            self.memory.truncate(inode.info, size)
+            self.memory.truncate(inode.info, size, cut)
         inode.size = size
+        inode.unwritten = inode.unwritten and size > 0
         inode.touch(self._now())
 
     def written(self, inode: Inode, end: int) -> None:

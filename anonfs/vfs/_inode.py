@@ -41,6 +41,8 @@ class Inode:
 
     Sizes are bytes, times nanoseconds since the epoch, ``target`` and ``xattrs`` blobs. ``opens``
     counts open file descriptions, ``lookups`` the kernel's references that FORGET will return.
+    ``unwritten`` says that a write of its pages was refused, so that the kernel's page cache may
+    hold the only copy of some and must not be dropped.
     """
 
     __slots__ = (
@@ -52,6 +54,7 @@ class Inode:
         "lookups",
         "opens",
         "share_ring",
+        "unwritten",
         "words",
     )
 
@@ -77,6 +80,7 @@ class Inode:
         self.directory: Directory | None = None
         self.opens = 0
         self.lookups = 0
+        self.unwritten = False
 
     @property
     def is_regular(self) -> bool:

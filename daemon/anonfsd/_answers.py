@@ -24,7 +24,9 @@ _R = TypeVar("_R")
 
 
 class Failing(Protocol):
-    """Handlers that can end the mount."""
+    """Handlers that can end the mount; once they ``failed``, all is answered with EIO."""
+
+    failed: bool
 
     def fail(self) -> None:
         """The state can no longer be trusted: answer what is asked with errors, and stop."""
@@ -39,6 +41,8 @@ def answered(
     """``handler`` with every exception turned into a FUSEError."""
 
     async def answering(self: _Self, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        if self.failed:
+            raise FUSEError(errno.EIO)
         try:
             return await handler(self, *args, **kwargs)
         except FUSEError:

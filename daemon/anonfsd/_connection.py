@@ -23,6 +23,7 @@ import pyfuse3
 import trio
 
 from anonfs.client import Mount
+from anonfs.errors import AnonfsError
 
 __all__ = ["Connection"]
 
@@ -39,6 +40,7 @@ _READ_BUFFER = 1 << 17
 _FILEID_INO64_GEN = 0x81  # linux/exportfs.h: 64 bits of inode number, 32 of generation
 _SYNC_AND_WAIT = 7  # SYNC_FILE_RANGE_WAIT_BEFORE | _WRITE | _WAIT_AFTER
 _NOTIFY_THREADS = 4
+_WORKERS = 1000  # each request that waits takes one; see Inspection for what bounds those
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -69,7 +71,7 @@ class Connection:
 
     async def serve(self) -> None:
         """Answer requests until the mount is gone or `stop` is called."""
-        await pyfuse3.main()
+        await pyfuse3.main(max_tasks=_WORKERS)
 
     def stop(self) -> None:
         """Let `serve` return; the connection is still there until `close`."""
@@ -156,6 +158,5 @@ def _open_by_number(mounted: Mount, ino: int) -> int:
 
 def _check(result: int) -> int:
     if result < 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
+        raise AnonfsError(ctypes.get_errno())
     return result

@@ -26,7 +26,7 @@ class OpenFile:
 
 @dataclass(slots=True)
 class OpenDirectory:
-    """An open directory and the entries it had when it was last read from its beginning."""
+    """An open directory, and the entries it had when it was last read from its beginning."""
 
     inode: Inode
     entries: list[tuple[bytes, Ino]]

@@ -3,6 +3,7 @@
 import errno
 import re
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 
 from anonfs.errors import AnonfsError
 from anonfs.inspection import PREFIX, Area, Counts, PageCounts, PageRun, bounded_lines
@@ -14,6 +15,7 @@ from anonfsd._rings import Rings
 __all__ = ["Inspection"]
 
 _PREFIX = PREFIX.encode()
+_LONG_REQUESTS = 500
 _RANGE = re.compile(rb"(\d{1,15})-(\d{1,15})")
 
 SwapOut = Callable[[Inode, int, int], Awaitable[None]]
@@ -25,6 +27,7 @@ class Inspection:
     def __init__(self, rings: Rings, swap_out: SwapOut) -> None:
         self._rings = rings
         self._swap_out = swap_out
+        self._waiting = 0
         self._readers = {
             b"kind": self._kind,
             b"pages": self._pages,
@@ -76,7 +79,22 @@ class Inspection:
         else:
             raise AnonfsError(errno.EINVAL, "write 'all' or FIRST-LAST")
         if first <= last:
-            await self._swap_out(inode, first, last)
+            with self._long_request():
+                await self._swap_out(inode, first, last)
+
+    @contextmanager
+    def _long_request(self) -> Iterator[None]:
+        """Bound the requests that wait for something that itself takes requests to be answered.
+
+        If they took every worker there would be nobody left to answer those.
+        """
+        if self._waiting >= _LONG_REQUESTS:
+            raise AnonfsError(errno.EAGAIN, "too many requests of this kind at once")
+        self._waiting += 1
+        try:
+            yield
+        finally:
+            self._waiting -= 1
 
     @staticmethod
     async def _kind(_inode: Inode, _uid: int) -> str:
@@ -96,11 +114,13 @@ class Inspection:
         )
 
     async def _ring(self, inode: Inode, uid: int) -> str:
-        await self._rings.look()
+        with self._long_request():
+            await self._rings.look()
         return bounded_lines(area.render() for area in _areas(inode, uid))
 
     async def _count(self, inode: Inode, _uid: int) -> str:
-        await self._rings.look()
+        with self._long_request():
+            await self._rings.look()
         areas = len(ShareRing(inode))
         return Counts(inode.dentry.count, areas, inode.opens, inode.names).render()
 

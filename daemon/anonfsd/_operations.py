@@ -32,7 +32,7 @@ from anonfs.mm import AnonInodeInfo
 from anonfs.units import PAGE_SIZE, Ino
 from anonfs.vfs import NAME_MAX, FileSystem, Inode, NewInode
 from anonfsd._answers import answered
-from anonfsd._callers import is_own_thread, may_set_group_id
+from anonfsd._callers import is_own_thread
 from anonfsd._entries import attributes
 from anonfsd._files import OpenDirectory, OpenFile, OpenFiles
 from anonfsd._inspection import Inspection
@@ -42,7 +42,6 @@ from anonfsd._rings import Rings
 __all__ = ["Operations"]
 
 _NOREPLACE, _EXCHANGE = 1, 2
-_INODES_MAX = 1 << 22
 
 
 class Operations(pyfuse3.Operations):
@@ -66,10 +65,12 @@ class Operations(pyfuse3.Operations):
         self.filesystem = filesystem
         self.pager = pager
         self.files = OpenFiles()
+        self.failed = False
         self._on_failure = on_failure
 
     def fail(self) -> None:
         """End the mount: see `answered`."""
+        self.failed = True
         self._on_failure()
 
     # -- names -----------------------------------------------------------------------------
@@ -202,7 +203,7 @@ class Operations(pyfuse3.Operations):
         ctx: RequestContext,
     ) -> EntryAttributes:
         """SETATTR: chmod, chown, truncate, utimens."""
-        del fh
+        del fh, ctx
         changed = self.filesystem.inode(inode)
         if fields.update_size:
             await self._truncate(changed, attr.st_size)
@@ -218,19 +219,16 @@ class Operations(pyfuse3.Operations):
             )
             if wanted
         }
-        if changes.get("mode", 0) & stat.S_ISGID and changed.directory is None:
-            gid = changes.get("gid", changed.gid)
-            if not await may_set_group_id(ctx, gid):
-                changes["mode"] &= ~stat.S_ISGID
         if changes:
             self.filesystem.set_attributes(changed, **changes)
         return attributes(changed)
 
     async def _truncate(self, inode: Inode, size: int) -> None:
         self.filesystem.check_size(inode, size)
+        cut = None
         if inode.info is not None and size < inode.size:
-            await self.pager.prepare_truncate(inode.info, size)
-        self.filesystem.truncate(inode, size)
+            cut = await self.pager.cut(inode.info, size)
+        self.filesystem.truncate(inode, size, cut)
 
     @answered
     async def statfs(self, ctx: RequestContext) -> StatvfsData:
@@ -241,8 +239,8 @@ class Operations(pyfuse3.Operations):
         data.f_bsize = data.f_frsize = PAGE_SIZE
         data.f_blocks = memory.frames.count + memory.swap.slots
         data.f_bfree = data.f_bavail = memory.frames.free + memory.swap.free
-        data.f_files = _INODES_MAX
-        data.f_ffree = data.f_favail = _INODES_MAX - len(self.filesystem.inodes)
+        data.f_files = self.filesystem.most_inodes
+        data.f_ffree = data.f_favail = data.f_files - len(self.filesystem.inodes)
         data.f_namemax = NAME_MAX
         return data
 
@@ -279,9 +277,14 @@ class Operations(pyfuse3.Operations):
         if off < 0:
             raise FUSEError(errno.EINVAL)
         self.filesystem.check_size(inode, off + len(buf))
-        if buf:
+        if not buf:
+            return 0
+        try:
             await self.pager.write(_pages_of(inode), off, buf)
-            self.filesystem.written(inode, off + len(buf))
+        except OSError:
+            inode.unwritten = True
+            raise
+        self.filesystem.written(inode, off + len(buf))
         return len(buf)
 
     @answered
@@ -314,8 +317,8 @@ class Operations(pyfuse3.Operations):
     async def opendir(self, inode: InodeT, ctx: RequestContext) -> FileHandleT:
         """OPENDIR."""
         del ctx
-        opened, directory = self.filesystem.directory(inode)
-        handle = OpenDirectory(opened, directory.snapshot())
+        opened, _ = self.filesystem.directory(inode)
+        handle = OpenDirectory(opened, [])
         return FileHandleT(self.files.add_directory(handle))
 
     @answered
@@ -363,6 +366,9 @@ class Operations(pyfuse3.Operations):
         read = self.filesystem.inode(inode)
         if self.inspection.owns(name):
             return await self.inspection.get(read, name, ctx.uid)
+        if not read.xattrs:
+            # The kernel asks for security.capability at each write(2).
+            raise FUSEError(errno.ENODATA)
         return self.filesystem.xattrs.get(read, name)
 
     @answered

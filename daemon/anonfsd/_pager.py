@@ -12,7 +12,7 @@ import logging
 import trio
 
 from anonfs.errors import AnonfsError
-from anonfs.mm import AnonInodeInfo, Memory, PageRead, Work
+from anonfs.mm import AnonInodeInfo, Memory, PageCut, PageRead, Work
 
 __all__ = ["Pager"]
 
@@ -53,15 +53,15 @@ class Pager:
                 break
             await self._perform(load)
         memory.write(info, offset, data)
-        if memory.frames.free < self._low:
+        if memory.frames.free < self._low and memory.swap.free:
             self._short.set()
 
-    async def prepare_truncate(self, info: AnonInodeInfo, size: int) -> None:
-        """Wait until ``info`` can be cut to ``size`` bytes at once. Raises OSError."""
-        while (load := self.memory.work_before_truncate(info, size)) is not None:
-            await self._perform(load)
-            if self.memory.frames.free == 0:
-                await self._make_room(1)
+    async def cut(self, info: AnonInodeInfo, size: int) -> PageCut | None:
+        """Do what must be done before ``info`` is cut to ``size`` bytes. Raises OSError."""
+        cut = self.memory.work_before_truncate(info, size)
+        if cut is not None:
+            await self._perform(cut)
+        return cut
 
     async def swap_out(self, info: AnonInodeInfo, first: int, last: int) -> None:
         """Write the pages in core from ``first`` to ``last`` to swap. Raises OSError."""

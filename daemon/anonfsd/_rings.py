@@ -6,17 +6,25 @@ small share of the time. At the last RELEASE of an inode no look is needed: it c
 mapping has gone.
 """
 
+import errno
+import logging
+
 import trio
 
+from anonfs.errors import AnonfsError
 from anonfs.units import Ino
 from anonfs.vfs import FileSystem, Inode
-from anonfs.vm import AddressSpaces, SharedOperations
+from anonfs.vm import AddressSpaces, ProcessMaps, SharedOperations
 from anonfsd.procfs import scan
 
 __all__ = ["Rings"]
 
+log = logging.getLogger(__name__)
+
 _SOON = 0.2
 _SELDOM = 30.0
+_LOOK_SECONDS = 5.0
+_LOOK_THREADS = 8
 _DUTY = 20  # a look is followed by a pause of at least so many times its duration
 
 
@@ -28,10 +36,10 @@ class Rings:
         self._filesystem = filesystem
         self._device = device
         self._lock = trio.Lock()
-        self._begun = 0
+        self._begun = self._done = self._failed = 0
         self._changed = trio.Event()
-        # One thread: looks come one after the other, and may wait for processes that fault.
-        self._limiter = trio.CapacityLimiter(1)
+        # Looks come one after the other: more threads than one are for those that are stuck.
+        self._limiter = trio.CapacityLimiter(_LOOK_THREADS)
 
     def _mappable(self, ino: Ino) -> Inode | None:
         """An inode that can have areas: one that is open.
@@ -42,15 +50,35 @@ class Rings:
         return inode if inode is not None and inode.opens else None
 
     async def look(self) -> None:
-        """Bring all rings to what /proc shows at some instant after this call began."""
+        """Bring all rings to what /proc shows at some instant after this call began.
+
+        Raises:
+            AnonfsError: EAGAIN, a process did not let itself be looked at in time.
+        """
         wanted = self._begun + 1
         async with self._lock:
-            if self._begun >= wanted:
+            if self._done >= wanted:
                 return  # Another caller's look began after this call.
+            if self._failed >= wanted:
+                raise AnonfsError(errno.EAGAIN, "/proc could not be read in time")
             self._begun += 1
-            seen = await trio.to_thread.run_sync(scan, self._device, limiter=self._limiter)
+            number, self._failed = self._begun, self._begun
+            seen = await self._scan()
             # Bookkeeping from here on: nothing waits until the rings are complete.
             self.spaces.update(seen, complete=True)
+            self._failed, self._done = 0, number
+
+    async def _scan(self) -> list[ProcessMaps]:
+        """Read /proc; a thread that is stuck there is left to itself.
+
+        A process that maps or unmaps something may wait, with its address space locked, for a file
+        system that does not answer, and whoever reads its maps waits with it.
+        """
+        with trio.move_on_after(_LOOK_SECONDS):
+            return await trio.to_thread.run_sync(
+                scan, self._device, limiter=self._limiter, abandon_on_cancel=True
+            )
+        raise AnonfsError(errno.EAGAIN, "/proc could not be read in time")
 
     def note_change(self) -> None:
         """A descriptor was opened or closed: areas may have come or gone."""
@@ -72,7 +100,10 @@ class Rings:
                 pause = _SELDOM
                 continue
             begin = trio.current_time()
-            await self.look()
+            try:
+                await self.look()
+            except OSError as error:
+                log.info("the rings are behind: %s", error)
             took = trio.current_time() - begin
             await trio.sleep(max(_SOON, _DUTY * took))
             pause = min(_SELDOM, 2 * pause)

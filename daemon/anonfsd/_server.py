@@ -6,11 +6,13 @@ background tasks end while requests are still answered; the requests end; the de
 upon which whoever still has the mount open or mapped gets errors for what is not resident.
 """
 
+import ctypes
 import logging
 import os
 import signal
 import stat
 from collections.abc import Callable
+from contextlib import ExitStack
 
 import trio
 
@@ -21,9 +23,9 @@ from anonfs.units import format_size
 from anonfs.vfs import FileSystem, NewInode
 from anonfs.vm import ShareRing
 from anonfsd._connection import Connection
+from anonfsd._guard import Guard
 from anonfsd._inspection import Inspection
 from anonfsd._mounts import (
-    MountError,
     abort,
     check_mountpoint,
     mount,
@@ -43,6 +45,8 @@ log = logging.getLogger(__name__)
 
 _GRACE = 5.0
 _CHECK_INTERVAL = 0.25
+_TICK = 1.0
+_PR_SET_IO_FLUSHER = 57
 
 
 def serve(options: Options, ready: Callable[[], None]) -> None:
@@ -52,23 +56,23 @@ def serve(options: Options, ready: Callable[[], None]) -> None:
         MountError, OptionError: there can be no mount; nothing is left of the attempt.
     """
     check_mountpoint(options.mountpoint)
-    swap = SwapArea(options.make_swap())
-    image = Image(options.frames)
-    try:
-        try:
-            mounted, device = mount(options.mountpoint)
-        except MountError:
-            options.remove_kept_swap()
-            raise
-        server = _Server(options, image, swap, mounted, device, ready)
+    with ExitStack() as stack:
+        store = options.make_swap()
+        stack.callback(store.close)
+        without_mount = stack.enter_context(ExitStack())
+        without_mount.callback(options.remove_kept_swap)
+        image = Image(options.frames)
+        stack.callback(image.close)
+        mounted, device = mount(options.mountpoint)
+        guard = Guard.watch(mounted, device)
+        stack.callback(guard.dismiss)
+        server = _Server(options, image, SwapArea(store), mounted, device, ready)
+        without_mount.pop_all()
         try:
             trio.run(server.run)
         finally:
             if not server.served:
                 unmount(mounted, lazy=True)
-    finally:
-        swap.close()
-        image.close()
 
 
 class _Server:
@@ -105,12 +109,13 @@ class _Server:
         self._operations.rings = rings = Rings(self._filesystem, self._mounted.device)
         swap_out = SwapOut(self._connection, self._pager, self._mounted)
         self._operations.inspection = Inspection(rings, swap_out)
+        _prepare_process()
         await self._connection.negotiate()
         tune(self._mounted.device)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._serve)
-                nursery.start_soon(self._end_at_signal)
+                await nursery.start(self._end_at_signal)
                 await self._in_background(rings)
                 await self._end()
                 nursery.cancel_scope.cancel()
@@ -125,8 +130,11 @@ class _Server:
         self._served.set()
         self._ending.set()
 
-    async def _end_at_signal(self) -> None:
+    async def _end_at_signal(
+        self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            task_status.started()
             async for number in signals:
                 log.info("%s: %s", self._mounted.point, signal.strsignal(number))
                 self._ending.set()
@@ -180,3 +188,14 @@ class _Server:
             await self._served.wait()
         if not self.served:
             abort(self._mounted)
+
+
+def _prepare_process() -> None:
+    """Settings of the process that keep it from waiting for itself."""
+    # A request that is withdrawn between poll and read would leave the loop in read(2): a signal
+    # now and then lets it look again.
+    signal.signal(signal.SIGALRM, lambda *_: None)
+    signal.setitimer(signal.ITIMER_REAL, _TICK, _TICK)
+    # Writes to the swap file are not to be held back for dirty pages that they help to clean.
+    if os.geteuid() == 0:
+        ctypes.CDLL(None).prctl(_PR_SET_IO_FLUSHER, 1, 0, 0, 0)

@@ -11,6 +11,7 @@ import errno
 import logging
 
 from anonfs.client import Mount
+from anonfs.errors import AnonfsError
 from anonfs.units import PAGE_SHIFT, Ino
 from anonfs.vfs import Inode
 from anonfsd._connection import Connection
@@ -30,9 +31,16 @@ class SwapOut:
         self._mounted = mounted
 
     async def __call__(self, inode: Inode, first: int, last: int) -> None:
-        """Swap out pages ``first`` to ``last`` of ``inode``. Raises OSError."""
+        """Swap out pages ``first`` to ``last`` of ``inode``.
+
+        Raises:
+            OSError: ENOSPC, also when a write of the inode's pages was refused before: the kernel
+                takes those for clean, and an invalidation would drop the only copy.
+        """
         offset, length = first << PAGE_SHIFT, (last - first + 1) << PAGE_SHIFT
+        _refuse_unwritten(inode)
         await self._write_back(inode.ino, offset, length)
+        _refuse_unwritten(inode)
         await self._connection.invalidate(inode.ino, offset, length)
         if inode.info is not None:
             await self._pager.swap_out(inode.info, first, last)
@@ -49,3 +57,8 @@ class SwapOut:
             if error.errno not in {errno.EPERM, errno.ESTALE}:
                 raise
             log.debug("write-back of inode %d: %s", ino, error)
+
+
+def _refuse_unwritten(inode: Inode) -> None:
+    if inode.unwritten:
+        raise AnonfsError(errno.ENOSPC, f"pages of inode {inode.ino} could not be written back")

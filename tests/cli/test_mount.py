@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from anonfs.cli import _fusermount, _mount
-from tests.cli.conftest import Run
+from tests.cli.conftest import Ran, Run
 
 PROGRAM = """
 import os, sys
@@ -19,51 +19,51 @@ print("in", os.getcwd(), file=sys.stderr)
 
 
 @pytest.fixture
-def daemon(
-    tmp_path: Path, mounted_at: Callable[..., None], monkeypatch: pytest.MonkeyPatch
-) -> Callable[[str], Path]:
-    """Puts a program in the daemon's place, and returns its log."""
+def log(tmp_path: Path) -> Path:
+    """The log of `mount`'s daemon."""
+    return tmp_path / "state" / "daemon.log"
+
+
+@pytest.fixture
+def mount(
+    run: Run,
+    tmp_path: Path,
+    log: Path,
+    mounted_at: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Run:
+    """Mounts at ``mnt`` with a program in the daemon's place."""
     mounted_at()
-    log = tmp_path / "state" / "daemon.log"
     monkeypatch.setattr(_mount, "default_log", lambda: log)
     monkeypatch.setattr(_mount, "_require_daemon", lambda: None)
 
-    def install(body: str) -> Path:
+    def call(body: str, *options: str) -> Ran:
         command = [sys.executable, "-c", PROGRAM.format(body=body)]
         monkeypatch.setattr(_mount.Plan, "command", lambda _plan: command)
-        return log
+        return run("mount", tmp_path / "mnt", *options)
 
-    return install
+    return call
 
 
-def test_a_mount_that_is_ready(run: Run, tmp_path: Path, daemon: Callable[[str], Path]) -> None:
-    log = daemon("os.write(fd, b'rea'); os.write(fd, b'dy\\n')")
-    ran = run("mount", tmp_path / "mnt")
+def test_a_mount_that_is_ready(mount: Run, tmp_path: Path, log: Path) -> None:
+    ran = mount("os.write(fd, b'rea'); os.write(fd, b'dy\\n')")
     assert (ran.status, ran.out, ran.err) == (0, f"mounted at {tmp_path}/mnt\n", "")
     assert log.read_text(encoding="utf-8") == "in /\n"
 
 
-def test_a_mount_that_is_refused(run: Run, tmp_path: Path, daemon: Callable[[str], Path]) -> None:
-    daemon("os.write(fd, b'error: there is no room\\n'); sys.exit(2)")
-    ran = run("mount", tmp_path / "mnt")
+def test_a_mount_that_is_refused(mount: Run) -> None:
+    ran = mount("os.write(fd, b'error: there is no room\\n'); sys.exit(2)")
     assert (ran.status, ran.err) == (2, "anonfs: there is no room\n")
 
 
-def test_a_daemon_that_falls_over(run: Run, tmp_path: Path, daemon: Callable[[str], Path]) -> None:
-    log = daemon("raise SystemExit('no luck')")
-    ran = run("mount", tmp_path / "mnt")
+def test_a_daemon_that_falls_over(mount: Run, log: Path) -> None:
+    ran = mount("raise SystemExit('no luck')")
     assert (ran.status, ran.err) == (2, f"anonfs: the daemon ended at once, see {log}: no luck\n")
 
 
-def test_a_daemon_that_says_nothing(
-    run: Run,
-    tmp_path: Path,
-    daemon: Callable[[str], Path],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    log = daemon("import signal; signal.pause()")
+def test_a_daemon_that_says_nothing(mount: Run, log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_mount, "READY_TIMEOUT", 0.2)
-    ran = run("mount", tmp_path / "mnt")
+    ran = mount("import signal; signal.pause()")
     assert (ran.status, ran.err) == (
         2,
         f"anonfs: the daemon did not mount within 0 s, see {log}\n",
@@ -78,13 +78,7 @@ def test_the_daemon_gets_absolute_paths() -> None:
     ]
 
 
-def test_the_foreground_becomes_the_daemon(
-    run: Run,
-    tmp_path: Path,
-    daemon: Callable[[str], Path],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    daemon("")
+def test_the_foreground_becomes_the_daemon(mount: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     ran: list[list[str]] = []
 
     def execv(_path: str, command: list[str]) -> None:
@@ -92,14 +86,13 @@ def test_the_foreground_becomes_the_daemon(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(os, "execv", execv)
-    assert run("mount", tmp_path / "mnt", "--foreground").status == 130
+    assert mount("", "--foreground").status == 130
     assert "--ready-fd" not in ran[0]
 
 
 @pytest.mark.parametrize("option", ["--budget", "--swap-size"])
-@pytest.mark.usefixtures("daemon")
-def test_what_is_no_size_is_refused_early(run: Run, tmp_path: Path, option: str) -> None:
-    ran = run("mount", tmp_path / "mnt", option, "lots")
+def test_what_is_no_size_is_refused_early(mount: Run, option: str) -> None:
+    ran = mount("", option, "lots")
     assert ran.status == 2
     assert "'lots' is not a size" in ran.err
 
@@ -113,66 +106,44 @@ def test_without_its_package_it_says_what_to_install(
 
 
 @pytest.fixture
-def fusermount(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Puts a shell script in the place of fusermount3."""
+def umount(
+    run: Run,
+    tmp_path: Path,
+    mounted_at: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Run:
+    """Unmounts the only mount with a shell script in the place of fusermount3."""
+    mounted_at(tmp_path)
     programs = tmp_path / "bin"
     programs.mkdir()
     monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
 
-    def install(body: str) -> None:
+    def call(body: str) -> Ran:
         script = programs / "fusermount3"
         script.write_text(f"#!/bin/sh\ntable={tmp_path}/mounts\n{body}\n", encoding="utf-8")
         script.chmod(0o755)
+        return run("umount", tmp_path)
 
-    return install
+    return call
 
 
-def test_umount(
-    run: Run,
-    tmp_path: Path,
-    mounted_at: Callable[..., None],
-    fusermount: Callable[[str], None],
-) -> None:
-    mounted_at(tmp_path)
-    fusermount(": > $table")
-    ran = run("umount", tmp_path)
+def test_umount(umount: Run) -> None:
+    ran = umount(": > $table")
     assert (ran.status, ran.out, ran.err) == (0, "", "")
 
 
-def test_a_busy_mount_goes_lazily_and_says_so(
-    run: Run,
-    tmp_path: Path,
-    mounted_at: Callable[..., None],
-    fusermount: Callable[[str], None],
-) -> None:
-    mounted_at(tmp_path)
-    fusermount('[ "$2" = -z ] || { echo Device or resource busy >&2; exit 1; }; : > $table')
-    ran = run("umount", tmp_path)
+def test_a_busy_mount_goes_lazily_and_says_so(umount: Run) -> None:
+    ran = umount('[ "$2" = -z ] || { echo Device or resource busy >&2; exit 1; }; : > $table')
     assert ran.status == 0
     assert "was in use" in ran.out
 
 
-def test_what_fusermount_says_is_passed_on(
-    run: Run,
-    tmp_path: Path,
-    mounted_at: Callable[..., None],
-    fusermount: Callable[[str], None],
-) -> None:
-    mounted_at(tmp_path)
-    fusermount("echo not yours >&2; exit 1")
-    assert run("umount", tmp_path).err == "anonfs: not yours\n"
+def test_what_fusermount_says_is_passed_on(umount: Run) -> None:
+    assert umount("echo not yours >&2; exit 1").err == "anonfs: not yours\n"
 
 
-def test_a_mount_that_stays_is_told(
-    run: Run,
-    tmp_path: Path,
-    mounted_at: Callable[..., None],
-    fusermount: Callable[[str], None],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    mounted_at(tmp_path)
-    fusermount("exit 0")
+def test_a_mount_that_stays_is_told(umount: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_fusermount, "GONE_TIMEOUT", 0.05)
-    ran = run("umount", tmp_path)
+    ran = umount("exit 0")
     assert ran.status == 2
     assert "is still mounted" in ran.err

@@ -13,9 +13,11 @@ class Handlers:
 
     def __init__(self, error: BaseException | None = None) -> None:
         self.error = error
+        self.failed = False
         self.failures = 0
 
     def fail(self) -> None:
+        self.failed = True
         self.failures += 1
 
     @answered
@@ -80,3 +82,13 @@ def test_a_result_and_the_handlers_name_are_kept() -> None:
     assert trio.run(call) == (7, 8)
     assert Handlers.handler.__name__ == "handler"
     assert Handlers.handler.__doc__ == "Documented."
+
+
+def test_once_the_state_is_broken_everything_is_eio() -> None:
+    handlers = Handlers(InvariantError("miscounted"))
+    for _ in range(2):
+        with pytest.raises(FUSEError) as answer:
+            trio.run(handlers.handler, 1)
+        assert answer.value.errno == errno.EIO
+        handlers.error = None
+    assert handlers.failures == 1

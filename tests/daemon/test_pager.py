@@ -127,9 +127,7 @@ def test_a_page_written_while_it_is_read_from_swap_for_a_partial_write(
     assert read(memory, info, 0, 4) == b"bxxb"
 
 
-def test_a_cut_through_a_page_on_swap_loads_it_even_when_no_frame_is_free(
-    memory: Memory, store: GatedStore
-) -> None:
+def test_a_cut_through_a_page_on_swap_needs_no_frame(memory: Memory, store: GatedStore) -> None:
     info, pager = inode(memory), Pager(memory)
     store.gate.set()
 
@@ -138,8 +136,7 @@ def test_a_cut_through_a_page_on_swap_loads_it_even_when_no_frame_is_free(
         await pager.swap_out(info, 0, 0)
         await pager.write(info, PAGE_SIZE, page("b") * 8)
         assert memory.frames.free == 0
-        await pager.prepare_truncate(info, 10)
-        memory.truncate(info, 10)
+        memory.truncate(info, 10, await pager.cut(info, 10))
 
     run(script)
     assert read(memory, info, 0, PAGE_SIZE) == page("a")[:10] + bytes(PAGE_SIZE - 10)

@@ -1,3 +1,4 @@
+import errno
 import threading
 from collections.abc import Callable, Iterator
 
@@ -5,6 +6,7 @@ import pytest
 import trio
 import trio.testing
 
+from anonfs.errors import AnonfsError
 from anonfs.mm import Image, Memory
 from anonfs.swap import MemoryStore, SwapArea
 from anonfs.units import PAGE_SIZE, Ino
@@ -101,18 +103,23 @@ def test_the_last_release_closes_what_is_left_without_a_look(
     assert (len(ShareRing(opened)), opened.dentry.count) == (0, 1)
 
 
+async def held_look(nursery: trio.Nursery, rings: Rings, proc: FakeProc) -> None:
+    """A look that has begun, and ends once the gate is set."""
+    proc.gate.clear()
+    nursery.start_soon(rings.look)
+    while proc.looks == 0:
+        await trio.lowlevel.checkpoint()
+
+
 def test_a_look_begun_before_the_last_release_brings_nothing_back(
     fs: FileSystem, proc: FakeProc, opened: Inode
 ) -> None:
     rings = Rings(fs, DEVICE)
     proc.map(10, opened.ino)
-    proc.gate.clear()
 
     async def script() -> None:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(rings.look)
-            while proc.looks == 0:
-                await trio.lowlevel.checkpoint()
+            await held_look(nursery, rings, proc)
             rings.note_last_release(opened)
             fs.release(opened)
             proc.gate.set()
@@ -125,13 +132,10 @@ def test_callers_that_come_during_a_look_share_the_next_one(
     fs: FileSystem, proc: FakeProc, opened: Inode
 ) -> None:
     rings = Rings(fs, DEVICE)
-    proc.gate.clear()
 
     async def script() -> None:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(rings.look)
-            while proc.looks == 0:
-                await trio.lowlevel.checkpoint()
+            await held_look(nursery, rings, proc)
             proc.map(10, opened.ino)
             for _ in range(5):
                 nursery.start_soon(rings.look)
@@ -143,10 +147,21 @@ def test_callers_that_come_during_a_look_share_the_next_one(
     assert len(ShareRing(opened)) == 1
 
 
+def without_a_thread(rings: Rings, proc: FakeProc, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look on the event loop: a mocked clock would not wait for a thread."""
+
+    async def scan() -> list[ProcessMaps]:
+        await trio.lowlevel.checkpoint()
+        return proc.scan(DEVICE)
+
+    monkeypatch.setattr(rings, "_scan", scan)
+
+
 def test_the_background_looks_soon_after_a_change_and_else_ever_more_seldom(
-    fs: FileSystem, proc: FakeProc, opened: Inode
+    fs: FileSystem, proc: FakeProc, opened: Inode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rings = Rings(fs, DEVICE)
+    without_a_thread(rings, proc, monkeypatch)
 
     async def script() -> None:
         async with trio.open_nursery() as nursery:
@@ -160,7 +175,7 @@ def test_the_background_looks_soon_after_a_change_and_else_ever_more_seldom(
             assert len(ShareRing(opened)) == 1
             nursery.cancel_scope.cancel()
 
-    run(script, trio.testing.MockClock(autojump_threshold=0.02))
+    run(script, trio.testing.MockClock(autojump_threshold=0))
 
 
 def test_without_an_open_file_there_is_nothing_to_look_for(fs: FileSystem, proc: FakeProc) -> None:
@@ -174,3 +189,56 @@ def test_without_an_open_file_there_is_nothing_to_look_for(fs: FileSystem, proc:
 
     run(script, trio.testing.MockClock(autojump_threshold=0))
     assert proc.looks == 0
+
+
+def test_a_look_that_gets_stuck_is_given_up_and_the_next_one_works(
+    fs: FileSystem, proc: FakeProc, opened: Inode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_rings, "_LOOK_SECONDS", 0.05)
+    rings = Rings(fs, DEVICE)
+    proc.map(10, opened.ino)
+    proc.gate.clear()
+
+    async def script() -> None:
+        answers: list[int | None] = []
+
+        async def look() -> None:
+            with pytest.raises(AnonfsError) as caught:
+                await rings.look()
+            answers.append(caught.value.errno)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(5):
+                nursery.start_soon(look)
+        assert answers == [errno.EAGAIN] * 5
+        assert proc.looks == 1  # they share it, and its failure
+        proc.gate.set()
+        await rings.look()
+        assert len(ShareRing(opened)) == 1
+
+    run(script)
+
+
+def test_the_background_outlives_a_look_that_fails(
+    fs: FileSystem, proc: FakeProc, opened: Inode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rings = Rings(fs, DEVICE)
+    failures = [OSError(errno.ENFILE, "too many")]
+    proc.map(10, opened.ino)
+
+    async def scan() -> list[ProcessMaps]:
+        await trio.lowlevel.checkpoint()
+        if failures:
+            raise failures.pop()
+        return proc.scan(DEVICE)
+
+    monkeypatch.setattr(rings, "_scan", scan)
+
+    async def script() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(rings.look_now_and_then)
+            await trio.sleep(60)
+            nursery.cancel_scope.cancel()
+        assert len(ShareRing(opened)) == 1
+
+    run(script, trio.testing.MockClock(autojump_threshold=0))

@@ -143,6 +143,16 @@ def test_pages_of_several_leaves_and_inodes_keep_apart() -> None:
         assert read(memory, infos[2], far, PAGE_SIZE) == page("2a")
 
 
+def test_a_full_engine_can_still_cut_within_a_page_on_swap() -> None:
+    with engine(frames=4, slots=4) as memory:
+        info = inode(memory)
+        for number in range(8):
+            sync.write(memory, info, number * PAGE_SIZE, page(f"{number}"))
+        last = states(info, 8).rindex("s")
+        sync.truncate(memory, info, last * PAGE_SIZE + 5)
+        assert read(memory, info, last * PAGE_SIZE, 10) == page(f"{last}")[:5] + bytes(5)
+
+
 def test_full_means_enospc_and_changes_nothing() -> None:
     with engine(frames=4, slots=4) as memory:
         info = inode(memory)

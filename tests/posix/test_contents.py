@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from anonfs.units import MAX_FILE_SIZE, PAGE_SIZE
+from tests.posix.descriptors import descriptor
 from tests.posix.reference import (
     as_on_tmpfs,
     compare,
@@ -21,10 +22,6 @@ from tests.posix.reference import (
 )
 
 
-def _descriptor(directory: Path, flags: int = 0) -> int:
-    return os.open(directory / "f", os.O_RDWR | os.O_CREAT | flags, 0o600)
-
-
 def _again(fd: int) -> bytes:
     """All bytes of a file as the daemon has them."""
     forget_pages(fd)
@@ -33,53 +30,40 @@ def _again(fd: int) -> bytes:
 
 @as_on_tmpfs
 def test_reads_at_and_beyond_the_end(directory: Path) -> object:
-    fd = _descriptor(directory)
-    try:
+    with descriptor(directory / "f") as fd:
         os.write(fd, b"12345")
         places = 0, 4, 5, 6, PAGE_SIZE, 1 << 40, MAX_FILE_SIZE
         return [outcome(os.pread, fd, 10, at) for at in places], os.read(fd, 5)
-    finally:
-        os.close(fd)
 
 
 @as_on_tmpfs
 def test_a_write_beyond_the_end_leaves_a_hole(directory: Path) -> object:
-    fd = _descriptor(directory)
-    try:
+    with descriptor(directory / "f") as fd:
         os.write(fd, b"head")
         os.pwrite(fd, b"tail", 5 * PAGE_SIZE - 2)
         os.lseek(fd, 2, os.SEEK_END)
         os.write(fd, b"further")
         return _again(fd), os.fstat(fd).st_size, os.fstat(fd).st_blocks
-    finally:
-        os.close(fd)
 
 
 @as_on_tmpfs
 def test_writes_of_nothing(directory: Path) -> object:
-    fd = _descriptor(directory)
-    try:
+    with descriptor(directory / "f") as fd:
         done = os.write(fd, b""), os.pwrite(fd, b"", 100)
         return done, os.fstat(fd).st_size
-    finally:
-        os.close(fd)
 
 
 @as_on_tmpfs
 def test_vectors(directory: Path) -> object:
-    fd = _descriptor(directory)
-    try:
+    with descriptor(directory / "f") as fd:
         written = os.pwritev(fd, [b"a" * 3000, b"", b"b" * 3000, b"c"], 1000)
         parts = [bytearray(10), bytearray(5000), bytearray(5000)]
         read = os.preadv(fd, parts, 995)
         return written, read, [bytes(part) for part in parts], _again(fd)
-    finally:
-        os.close(fd)
 
 
 @as_on_tmpfs
 def test_cut_and_grown(directory: Path) -> object:
-    fd = _descriptor(directory)
     sizes = (
         3 * PAGE_SIZE,
         3 * PAGE_SIZE - 7,
@@ -93,15 +77,13 @@ def test_cut_and_grown(directory: Path) -> object:
         4 * PAGE_SIZE,
     )
     record = []
-    try:
+    with descriptor(directory / "f") as fd:
         os.write(fd, b"x" * 4 * PAGE_SIZE)
         for size in sizes:
             os.ftruncate(fd, size)
             record.append((os.fstat(fd).st_size, os.fstat(fd).st_blocks, os.pread(fd, 40_000, 0)))
             record.append((0, 0, _again(fd)))
         return record
-    finally:
-        os.close(fd)
 
 
 @as_on_tmpfs
@@ -118,22 +100,18 @@ def test_truncate_errors(directory: Path) -> object:
 
 
 def test_no_size_beyond_the_limit(shared_mount: Path) -> None:
-    fd = _descriptor(shared_mount)
-    try:
+    with descriptor(shared_mount / "f") as fd:
         assert outcome(os.ftruncate, fd, MAX_FILE_SIZE) is None
         for size in (MAX_FILE_SIZE + 1, 1 << 62, (1 << 63) - 1):
             assert outcome(os.ftruncate, fd, size) == "EFBIG"
         assert outcome(os.pwrite, fd, b"x", MAX_FILE_SIZE) == "EFBIG"
         assert outcome(os.pwrite, fd, b"xy", MAX_FILE_SIZE - 1) in {1, "EFBIG"}
         assert os.fstat(fd).st_size == MAX_FILE_SIZE
-    finally:
-        os.close(fd)
 
 
 def test_a_sparse_file_of_16_tebibytes(shared_mount: Path) -> None:
     size = 16 << 40
-    fd = _descriptor(shared_mount)
-    try:
+    with descriptor(shared_mount / "f") as fd:
         os.ftruncate(fd, size)
         assert os.fstat(fd).st_blocks == 0
         os.pwrite(fd, b"last page" * 100, size - PAGE_SIZE)
@@ -145,13 +123,10 @@ def test_a_sparse_file_of_16_tebibytes(shared_mount: Path) -> None:
         assert os.pread(fd, 100, size // 4) == bytes(100)
         os.ftruncate(fd, size // 2)
         assert os.fstat(fd).st_blocks == 0
-    finally:
-        os.close(fd)
 
 
 def test_fallocate_fills_holes_by_writing(shared_mount: Path) -> None:
-    fd = _descriptor(shared_mount)
-    try:
+    with descriptor(shared_mount / "f") as fd:
         os.pwrite(fd, b"kept", 5000)
         os.posix_fallocate(fd, 0, 10 * PAGE_SIZE)
         assert os.fstat(fd).st_size == 10 * PAGE_SIZE
@@ -159,26 +134,20 @@ def test_fallocate_fills_holes_by_writing(shared_mount: Path) -> None:
         assert os.pread(fd, 4, 5000) == b"kept"
         os.posix_fallocate(fd, 0, PAGE_SIZE)
         assert os.fstat(fd).st_size == 10 * PAGE_SIZE
-    finally:
-        os.close(fd)
 
 
 @as_on_tmpfs
 def test_posix_fallocate_sizes(directory: Path) -> object:
-    fd = _descriptor(directory)
-    try:
+    with descriptor(directory / "f") as fd:
         return [
             (outcome(os.posix_fallocate, fd, offset, size), os.fstat(fd).st_size)
             for offset, size in ((0, 0), (0, -1), (-1, 10), (10_000, 5), (0, 8192))
         ]
-    finally:
-        os.close(fd)
 
 
 @as_on_tmpfs
 def test_data_stays_while_an_unlinked_file_is_open(directory: Path) -> object:
-    fd = _descriptor(directory)
-    try:
+    with descriptor(directory / "f") as fd:
         os.write(fd, b"before " * 2000)
         (directory / "f").unlink()
         forget_pages(fd)
@@ -188,14 +157,11 @@ def test_data_stays_while_an_unlinked_file_is_open(directory: Path) -> object:
         os.ftruncate(fd, 3)
         os.fchmod(fd, 0o640)
         return [*record, _again(fd), os.fstat(fd).st_mode, os.fstat(fd).st_blocks]
-    finally:
-        os.close(fd)
 
 
 @as_on_tmpfs
 def test_data_stays_while_a_replaced_file_is_open(directory: Path) -> object:
-    fd = _descriptor(directory)
-    try:
+    with descriptor(directory / "f") as fd:
         os.write(fd, b"old" * 5000)
         (directory / "new").write_bytes(b"new" * 3000)
         (directory / "new").rename(directory / "f")
@@ -204,8 +170,6 @@ def test_data_stays_while_a_replaced_file_is_open(directory: Path) -> object:
         other = directory / "f"
         forget_pages(other)
         return _again(fd), os.fstat(fd).st_nlink, other.read_bytes(), names(directory)
-    finally:
-        os.close(fd)
 
 
 @as_on_tmpfs
@@ -244,29 +208,19 @@ def test_sendfile_and_copies(directory: Path) -> object:
         return sent, equal, out, tail, copied, os.pread(copy.fileno(), 20_000, 0)
 
 
-def _direct(directory: Path) -> object:
-    page = mmap.mmap(-1, 4 * PAGE_SIZE)
-    page.write(b"direct" * 2730)
-    fd = _descriptor(directory)
-    os.write(fd, b"buffered" * 3072)
-    direct = os.open(directory / "f", os.O_RDWR | os.O_DIRECT)
-    try:
-        with memoryview(page) as view:
-            seen = os.preadv(direct, [view[: 2 * PAGE_SIZE]], 0), bytes(view[:16])
-            view[:PAGE_SIZE] = b"D" * PAGE_SIZE
-            wrote = os.pwritev(direct, [view[:PAGE_SIZE]], PAGE_SIZE)
-            beyond = os.preadv(direct, [view], 8 * PAGE_SIZE)
-            end = os.preadv(direct, [view], 5 * PAGE_SIZE)
-        return seen, wrote, beyond, end, os.pread(fd, 30_000, 0), _again(fd)
-    finally:
-        os.close(direct)
-        os.close(fd)
-        page.close()
-
-
 @as_on_tmpfs
 def test_direct_io_and_the_page_cache_agree(directory: Path) -> object:
-    return _direct(directory)
+    with mmap.mmap(-1, 4 * PAGE_SIZE) as page, descriptor(directory / "f") as fd:
+        page.write(b"direct" * 2730)
+        os.write(fd, b"buffered" * 3072)
+        with descriptor(directory / "f", os.O_RDWR | os.O_DIRECT) as direct:
+            with memoryview(page) as view:
+                seen = os.preadv(direct, [view[: 2 * PAGE_SIZE]], 0), bytes(view[:16])
+                view[:PAGE_SIZE] = b"D" * PAGE_SIZE
+                wrote = os.pwritev(direct, [view[:PAGE_SIZE]], PAGE_SIZE)
+                beyond = os.preadv(direct, [view], 8 * PAGE_SIZE)
+                end = os.preadv(direct, [view], 5 * PAGE_SIZE)
+            return seen, wrote, beyond, end, os.pread(fd, 30_000, 0), _again(fd)
 
 
 @pytest.mark.parametrize(
@@ -283,12 +237,9 @@ def test_direct_io_and_the_page_cache_agree(directory: Path) -> object:
 )
 def test_times(shared_mount: Path, tmpfs: Path, write: Callable[[int], object]) -> None:
     def scenario(directory: Path) -> object:
-        fd = _descriptor(directory)
-        try:
+        with descriptor(directory / "f") as fd:
             os.write(fd, b"y" * 100)
             return times_changed(lambda: write(fd), directory / "f", directory)
-        finally:
-            os.close(fd)
 
     compare(scenario, shared_mount, tmpfs)
 

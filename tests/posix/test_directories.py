@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.posix.descriptors import descriptor
 from tests.posix.reference import as_on_tmpfs, facts, outcome, times_changed
 from tests.posix.reference import names as listing
 
@@ -106,8 +107,7 @@ def test_times(directory: Path) -> object:
 @as_on_tmpfs
 def test_a_removed_directory_in_use(directory: Path) -> object:
     (directory / "d").mkdir()
-    fd = os.open(directory / "d", os.O_RDONLY | os.O_DIRECTORY)
-    try:
+    with descriptor(directory / "d", os.O_RDONLY | os.O_DIRECTORY) as fd:
         (directory / "d").rmdir()
         calls = [
             outcome(os.open, "f", os.O_CREAT | os.O_RDWR, 0o600, dir_fd=fd),
@@ -118,8 +118,6 @@ def test_a_removed_directory_in_use(directory: Path) -> object:
             outcome(os.stat, "..", dir_fd=fd) != "ENOENT",
         ]
         return calls, os.fstat(fd).st_nlink
-    finally:
-        os.close(fd)
 
 
 def test_many_entries(shared_mount: Path) -> None:

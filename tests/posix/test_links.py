@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from tests.posix.descriptors import descriptor
 from tests.posix.reference import as_on_tmpfs, facts, forget_pages, names, outcome, times_changed
 
 
@@ -29,8 +30,7 @@ def test_hard_links(directory: Path) -> object:
 
 @as_on_tmpfs
 def test_a_descriptor_of_an_unlinked_file_cannot_be_linked(directory: Path) -> object:
-    fd = os.open(directory / "f", os.O_CREAT | os.O_RDWR)
-    try:
+    with descriptor(directory / "f") as fd:
         # With a directory given Python calls linkat, which follows the link in /proc.
         magic = f"/proc/self/fd/{fd}"
         link = outcome(os.link, magic, directory / "alive", src_dir_fd=fd)
@@ -38,8 +38,6 @@ def test_a_descriptor_of_an_unlinked_file_cannot_be_linked(directory: Path) -> o
         (directory / "alive").unlink()
         again = outcome(os.link, magic, directory / "back", src_dir_fd=fd)
         return link, again, os.fstat(fd).st_nlink, names(directory)
-    finally:
-        os.close(fd)
 
 
 @as_on_tmpfs

@@ -11,6 +11,7 @@ import pytest
 
 from anonfs.units import PAGE_SIZE
 from tests.posix.children import Child, hear, in_child, say
+from tests.posix.descriptors import descriptor
 from tests.posix.memory import READ, Mapping
 from tests.posix.reference import as_on_tmpfs, facts, forget_pages, outcome, tick
 
@@ -18,18 +19,21 @@ _MADV_DONTNEED, _MADV_REMOVE = 4, 9
 
 
 @contextlib.contextmanager
+def _mapping(fd: int, pages: int, flags: int = mmap.MAP_SHARED) -> Iterator[Mapping]:
+    mapping = Mapping(fd, pages * PAGE_SIZE, flags=flags)
+    try:
+        yield mapping
+    finally:
+        mapping.unmap()
+
+
+@contextlib.contextmanager
 def _mapped(path: Path, pages: int, flags: int = mmap.MAP_SHARED) -> Iterator[tuple[int, Mapping]]:
     """A file of ``pages`` pages, open and mapped."""
-    fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
+    with descriptor(path) as fd:
         os.ftruncate(fd, pages * PAGE_SIZE)
-        mapping = Mapping(fd, pages * PAGE_SIZE, flags=flags)
-        try:
+        with _mapping(fd, pages, flags) as mapping:
             yield fd, mapping
-        finally:
-            mapping.unmap()
-    finally:
-        os.close(fd)
 
 
 @as_on_tmpfs
@@ -136,35 +140,25 @@ def test_beyond_the_end_is_a_bus_error(shared_mount: Path, cut: int) -> None:
 def test_a_file_that_grows_under_its_mapping_is_there(shared_mount: Path) -> None:
     path = shared_mount / "f"
     path.write_bytes(b"x" * 10)
-    fd = os.open(path, os.O_RDWR)
-    mapping = Mapping(fd, 4 * PAGE_SIZE)
-    try:
+    with descriptor(path) as fd, _mapping(fd, 4) as mapping:
         assert mapping.read(0, 12) == b"x" * 10 + b"\0\0"
         os.ftruncate(fd, 4 * PAGE_SIZE)
         assert mapping.read(3 * PAGE_SIZE, 5) == bytes(5)
         mapping.write(3 * PAGE_SIZE, b"grown")
         forget_pages(fd)
         assert os.pread(fd, 5, 3 * PAGE_SIZE) == b"grown"
-    finally:
-        mapping.unmap()
-        os.close(fd)
 
 
 def test_what_is_stored_past_the_end_reads_as_zeros(shared_mount: Path) -> None:
     path = shared_mount / "f"
     path.write_bytes(b"x" * 100)
-    fd = os.open(path, os.O_RDWR)
-    mapping = Mapping(fd, PAGE_SIZE)
-    try:
+    with descriptor(path) as fd, _mapping(fd, 1) as mapping:
         mapping.write(50, b"y" * 100)
         mapping.sync()
         os.ftruncate(fd, 200)
         assert os.pread(fd, 300, 0) == b"x" * 50 + b"y" * 50 + bytes(100)
         forget_pages(fd)
         assert mapping.read(0, 200) == b"x" * 50 + b"y" * 50 + bytes(100)
-    finally:
-        mapping.unmap()
-        os.close(fd)
 
 
 @as_on_tmpfs
@@ -184,15 +178,16 @@ def test_rights(directory: Path) -> object:
     path.write_bytes(bytes(PAGE_SIZE))
     record = []
     for flags in (os.O_RDONLY, os.O_WRONLY, os.O_RDWR):
-        fd = os.open(path, flags)
-        for kind in (mmap.MAP_SHARED, mmap.MAP_PRIVATE):
-            for protection in (READ, mmap.PROT_WRITE, READ | mmap.PROT_WRITE):
+        with descriptor(path, flags) as fd:
+            for kind in (mmap.MAP_SHARED, mmap.MAP_PRIVATE):
+                for protection in (READ, mmap.PROT_WRITE, READ | mmap.PROT_WRITE):
 
-                def attempt(fd: int = fd, kind: int = kind, protection: int = protection) -> None:
-                    Mapping(fd, PAGE_SIZE, flags=kind, protection=protection).unmap()
+                    def attempt(
+                        fd: int = fd, kind: int = kind, protection: int = protection
+                    ) -> None:
+                        Mapping(fd, PAGE_SIZE, flags=kind, protection=protection).unmap()
 
-                record.append(outcome(attempt))
-        os.close(fd)
+                    record.append(outcome(attempt))
     return record
 
 

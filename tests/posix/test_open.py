@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.posix.descriptors import descriptor
 from tests.posix.reference import as_on_tmpfs, facts, forget_pages, opened, outcome, times_changed
 
 RW, CREATE = os.O_RDWR, os.O_CREAT | os.O_RDWR
@@ -59,13 +60,10 @@ def test_mode_and_umask(directory: Path) -> object:
 
 @as_on_tmpfs
 def test_a_file_created_without_rights_can_be_written_by_its_creator(directory: Path) -> object:
-    fd = os.open(directory / "f", CREATE | os.O_EXCL, 0o000)
-    try:
+    with descriptor(directory / "f", CREATE | os.O_EXCL, 0o000) as fd:
         written = os.write(fd, b"mine")
         os.fchmod(fd, 0o400)
         return written, os.pread(fd, 10, 0)
-    finally:
-        os.close(fd)
 
 
 @as_on_tmpfs
@@ -110,16 +108,13 @@ def test_descriptors_allow_what_they_were_opened_for(directory: Path) -> object:
     path.write_bytes(b"abc")
     record = {}
     for name, flags in {"read": os.O_RDONLY, "write": os.O_WRONLY, "path": os.O_PATH}.items():
-        fd = os.open(path, flags)
-        try:
+        with descriptor(path, flags) as fd:
             record[name] = (
                 outcome(os.read, fd, 3),
                 outcome(os.write, fd, b"d"),
                 outcome(os.ftruncate, fd, 2),
                 outcome(os.lseek, fd, -1, os.SEEK_SET),
             )
-        finally:
-            os.close(fd)
     return record
 
 

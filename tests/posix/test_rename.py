@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.posix.descriptors import descriptor
 from tests.posix.reference import (
     as_on_tmpfs,
     compare,
@@ -175,10 +176,7 @@ def test_times(directory: Path) -> object:
 def test_a_directory_in_use_is_replaced(directory: Path) -> object:
     for name in ("old", "new"):
         (directory / name).mkdir()
-    fd = os.open(directory / "old", os.O_RDONLY | os.O_DIRECTORY)
-    try:
+    with descriptor(directory / "old", os.O_RDONLY | os.O_DIRECTORY) as fd:
         (directory / "new").rename(directory / "old")
         created = outcome(os.open, "f", os.O_CREAT | os.O_RDWR, 0o600, dir_fd=fd)
         return created, os.fstat(fd).st_nlink, outcome(os.listdir, fd), _tree(directory)
-    finally:
-        os.close(fd)

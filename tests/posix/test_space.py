@@ -5,6 +5,7 @@ from pathlib import Path
 
 from anonfs.units import PAGE_SIZE
 from tests.posix.children import eventually
+from tests.posix.descriptors import descriptor
 from tests.posix.memory import Mapping
 from tests.posix.reference import forget_pages, outcome
 from tests.support.mounts import Mounted
@@ -30,32 +31,30 @@ def test_totals(mounted: Mounted) -> None:
 def test_a_mebibyte_takes_256_pages_until_its_last_user_has_gone(mounted: Mounted) -> None:
     place = mounted.path
     before = _free(place)
-    fd = os.open(place / "f", os.O_CREAT | os.O_RDWR)
-    os.write(fd, b"x" * _MEBIBYTE)
-    assert _free(place) == before - _PAGES
-    assert os.fstat(fd).st_blocks == _MEBIBYTE // 512
-    forget_pages(fd)
-    assert _free(place) == before - _PAGES
-    assert os.fstat(fd).st_blocks == _MEBIBYTE // 512
-    os.pwrite(fd, b"y", 0)
-    assert _free(place) == before - _PAGES
-    (place / "f").unlink()
-    assert _free(place) == before - _PAGES
-    os.close(fd)
+    with descriptor(place / "f") as fd:
+        os.write(fd, b"x" * _MEBIBYTE)
+        assert _free(place) == before - _PAGES
+        assert os.fstat(fd).st_blocks == _MEBIBYTE // 512
+        forget_pages(fd)
+        assert _free(place) == before - _PAGES
+        assert os.fstat(fd).st_blocks == _MEBIBYTE // 512
+        os.pwrite(fd, b"y", 0)
+        assert _free(place) == before - _PAGES
+        (place / "f").unlink()
+        assert _free(place) == before - _PAGES
     eventually(lambda: _free(place) == before, "the pages are free again")
 
 
 def test_a_mapping_holds_the_pages_too(mounted: Mounted) -> None:
     place = mounted.path
     before = _free(place)
-    fd = os.open(place / "f", os.O_CREAT | os.O_RDWR)
-    os.ftruncate(fd, _MEBIBYTE)
-    assert _free(place) == before
-    mapping = Mapping(fd, _MEBIBYTE)
-    mapping.write(0, b"m" * _MEBIBYTE)
-    mapping.sync()
-    (place / "f").unlink()
-    os.close(fd)
+    with descriptor(place / "f") as fd:
+        os.ftruncate(fd, _MEBIBYTE)
+        assert _free(place) == before
+        mapping = Mapping(fd, _MEBIBYTE)
+        mapping.write(0, b"m" * _MEBIBYTE)
+        mapping.sync()
+        (place / "f").unlink()
     assert _free(place) == before - _PAGES
     assert mapping.read(_MEBIBYTE - 1, 1) == b"m"
     mapping.unmap()
@@ -89,10 +88,9 @@ def test_inodes_are_counted(mounted: Mounted) -> None:
 
 def test_a_full_mount_says_so_and_keeps_what_it_has(mounted: Mounted) -> None:
     place = mounted.path
-    fd = os.open(place / "f", os.O_CREAT | os.O_RDWR)
     block = os.urandom(_MEBIBYTE)
     written = 0
-    try:
+    with descriptor(place / "f") as fd:
         while outcome(os.pwrite, fd, block, written) == _MEBIBYTE:
             written += _MEBIBYTE
         assert 255 * _MEBIBYTE <= written <= 264 * _MEBIBYTE
@@ -101,5 +99,3 @@ def test_a_full_mount_says_so_and_keeps_what_it_has(mounted: Mounted) -> None:
             assert os.pread(fd, _MEBIBYTE, offset) == block
         os.ftruncate(fd, 0)
         assert os.pwrite(fd, block, 0) == _MEBIBYTE
-    finally:
-        os.close(fd)

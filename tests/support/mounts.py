@@ -31,8 +31,7 @@ from tests.support.rescue import abort_connection, bring_down, remove_workplace
 __all__ = ["DaemonRefusedError", "Finished", "Mounted", "UncleanError", "bring_down_leftovers"]
 
 _READY_SECONDS = 30.0
-_STOP_SECONDS = 30.0
-_BAD_LOG_LINE = re.compile(r"^Traceback |\bERROR\b|\bCRITICAL\b", re.MULTILINE)
+_BAD_LOG_LINE = re.compile(r"Traceback \(|\bERROR\b|\bCRITICAL\b")
 _LOG_TAIL = 6000
 _FSTYPE = "fuse.anonfs"
 
@@ -87,7 +86,7 @@ class Mounted:
     Args:
         budget: the in-core budget, as the daemon's option takes it.
         swap_size: the same for its swap area.
-        arguments: further options of the daemon.
+        arguments: further options of the daemon; by default it checks its invariants.
         program: what Python runs as the daemon.
     """
 
@@ -98,7 +97,7 @@ class Mounted:
         *,
         budget: str = "8M",
         swap_size: str = "256M",
-        arguments: Sequence[str] = (),
+        arguments: Sequence[str] = ("--check",),
         program: Sequence[str] = ("-m", "anonfsd"),
     ) -> None:
         self.workplace = Path(tempfile.mkdtemp(prefix="anonfs-test-")).resolve()
@@ -108,6 +107,10 @@ class Mounted:
         """Set by a test that makes the daemon log errors."""
         self.expected_status = 0
         """What the daemon ends with; a test that kills it says how."""
+        self.stop_seconds = 30.0
+        """How long the daemon may take to end, and a program that was killed."""
+        self.last_log = ""
+        """The end of the log, once stopped."""
         self._log = self.workplace / "log"
         sizes = ["--budget", budget, "--swap-size", swap_size]
         self._options = [*sizes, "--swap", str(self.workplace / "swap"), *arguments]
@@ -117,11 +120,7 @@ class Mounted:
         self.process: subprocess.Popen[bytes]
 
     def __enter__(self) -> Self:
-        try:
-            self._start()
-        except BaseException:
-            self._end_at_once()
-            raise
+        self.start()
         return self
 
     def __exit__(
@@ -201,7 +200,7 @@ class Mounted:
             self.abort()
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        process.wait(_STOP_SECONDS)
+        process.wait(self.stop_seconds)
         return late
 
     def abort(self) -> None:
@@ -210,14 +209,28 @@ class Mounted:
         if mount is not None:
             abort_connection(mount)
 
+    def start(self) -> None:
+        """Start the daemon and wait until it is ready.
+
+        Raises:
+            DaemonRefusedError: it did not come up; nothing is left of it.
+        """
+        try:
+            self._start()
+        except BaseException:
+            self._end_at_once()
+            raise
+
     def stop(self) -> list[str]:
         """Unmount, and say what was not clean; nothing is left in any case."""
+        if self not in Mounted.live:
+            return []
         problems: list[str] = []
         self.process.terminate()
         try:
-            status = self.process.wait(_STOP_SECONDS)
+            status = self.process.wait(self.stop_seconds)
         except subprocess.TimeoutExpired:
-            problems.append(f"daemon still runs {_STOP_SECONDS:g} s after SIGTERM")
+            problems.append(f"daemon still runs {self.stop_seconds:g} s after SIGTERM")
         else:
             if status != self.expected_status:
                 problems.append(f"daemon's exit status is {status}, not {self.expected_status}")
@@ -236,7 +249,7 @@ class Mounted:
         Mounted.live.append(self)
         reader, writer = os.pipe()
         command = [*self._program, str(self.path), *self._options, "--ready-fd", str(writer)]
-        with self._log.open("wb") as log:
+        with self._log.open("ab") as log:
             self.process = subprocess.Popen(
                 tied_to_us(python(*command), "TERM"),
                 stdin=subprocess.DEVNULL,
@@ -265,7 +278,7 @@ class Mounted:
         status: int | None = None
         if line or self.process.poll() is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                status = self.process.wait(_STOP_SECONDS)
+                status = self.process.wait(self.stop_seconds)
         raise DaemonRefusedError(line, status, self.log_text()[-_LOG_TAIL:])
 
     def _start_guard(self) -> None:
@@ -283,7 +296,7 @@ class Mounted:
         if self._guard is None:
             return
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._guard.communicate(b"done", timeout=_STOP_SECONDS)
+            self._guard.communicate(b"done", timeout=self.stop_seconds)
 
     def _end_at_once(self) -> list[str]:
         """Remove daemon, mount and workplace, by force where needed; says what was forced."""
@@ -291,7 +304,7 @@ class Mounted:
         if self._pidfd >= 0:
             forced = bring_down(str(self.path), self._pidfd)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self.process.wait(_STOP_SECONDS)
+                self.process.wait(self.stop_seconds)
             os.close(self._pidfd)
             self._pidfd = -1
         remove_workplace(self.workplace, str(self.path))

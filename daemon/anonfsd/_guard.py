@@ -1,0 +1,55 @@
+"""A guard: ends the connection when the daemon is killed.
+
+A killed daemon's descriptors are closed when its last thread is gone. A thread that waits for a
+page which only the daemon could fill is never gone, so the connection would stay, and whoever uses
+the mount would wait for ever. So a child waits for the death of the daemon's main thread, which
+does come, and aborts the connection through fusectl. It holds no descriptor of the mount.
+"""
+
+import contextlib
+import ctypes
+import os
+import signal
+
+from anonfs.client import Mount
+from anonfsd._mounts import abort
+
+__all__ = ["Guard"]
+
+_PR_SET_PDEATHSIG = 1
+_DEATH = signal.SIGUSR1
+_IGNORED = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+
+
+class Guard:
+    """The child; made by `watch` before the daemon has threads, dismissed when all is over."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+
+    @classmethod
+    def watch(cls, mounted: Mount, device: int) -> "Guard":
+        """Fork a guard of ``mounted``, which is served through descriptor ``device``."""
+        parent = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            _guard(mounted, device, parent)
+        return cls(pid)
+
+    def dismiss(self) -> None:
+        """Let the guard go."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._pid, signal.SIGKILL)
+        os.waitpid(self._pid, 0)
+
+
+def _guard(mounted: Mount, device: int, parent: int) -> None:
+    os.close(device)
+    for number in _IGNORED:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {_DEATH})
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, _DEATH)
+    if os.getppid() == parent:
+        signal.sigwait({_DEATH})
+    abort(mounted)
+    os._exit(0)

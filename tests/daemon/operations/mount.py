@@ -1,0 +1,77 @@
+"""A mount without a kernel: the handlers, and what they work on."""
+
+import errno
+import os
+import stat
+from types import SimpleNamespace
+from typing import Any
+
+import trio
+from pyfuse3 import FUSEError
+
+from anonfs.mm import Image, Memory
+from anonfs.swap import MemoryStore, SwapArea
+from anonfs.vfs import ROOT, FileSystem, NewInode
+from anonfsd._operations import Operations
+from anonfsd._pager import Pager
+from tests.daemon.operations.fakes import FakeInspection, FakeRings
+from tests.daemon.operations.requests import CTX, setattr_fields
+
+FRAMES = 64
+
+
+class Mount:
+    """Operations over a small file system, and an inode of each kind in it."""
+
+    def __init__(self) -> None:
+        self.image = Image(FRAMES)
+        self.memory = Memory(self.image, SwapArea(MemoryStore(2 * FRAMES)))
+        root = NewInode(stat.S_IFDIR | 0o755, 0, 0)
+        self.filesystem = FileSystem(self.image, self.memory, root)
+        self.failures = 0
+        operations: Any = Operations(self.filesystem, Pager(self.memory), self._fail)
+        operations.rings = self.rings = FakeRings()
+        operations.inspection = FakeInspection()
+        self.ops = operations
+        kinds = {
+            b"link": NewInode(stat.S_IFLNK | 0o644, 0, 0, target=b"x"),
+            b"file": NewInode(stat.S_IFREG | 0o644, 0, 0),
+            b"dir": NewInode(stat.S_IFDIR | 0o644, 0, 0),
+            b"fifo": NewInode(stat.S_IFIFO | 0o644, 0, 0),
+        }
+        self.inos = {name: self.filesystem.make(ROOT, name, new).ino for name, new in kinds.items()}
+
+    def _fail(self) -> None:
+        self.failures += 1
+
+    def call(self, name: Any, *arguments: object) -> Any:
+        """What a handler returns, or the name of the errno it answers with."""
+        handler = getattr(self.ops, name)
+        try:
+            return trio.run(lambda: handler(*arguments))
+        except FUSEError as error:
+            return errno.errorcode[error.errno]
+
+    def open(self, name: bytes = b"file", flags: int = os.O_RDWR) -> int:
+        """A handle of one of the inodes."""
+        return int(self.call("open", self.inos[name], flags, CTX).fh)
+
+    def write(self, fh: int, offset: int, data: bytes) -> Any:
+        return self.call("write", fh, offset, data)
+
+    def set_attributes(self, ino: int, **values: int) -> Any:
+        fields = setattr_fields(**{name.removesuffix("_ns"): True for name in values})
+        # Not EntryAttributes: that refuses what does not fit its fields.
+        names = ("size", "mode", "uid", "gid", "atime_ns", "mtime_ns", "ctime_ns")
+        attributes = SimpleNamespace(**{f"st_{name}": values.get(name, 0) for name in names})
+        return self.call("setattr", ino, attributes, fields, None, CTX)
+
+    def check(self) -> None:
+        self.filesystem.check_invariants()
+        self.memory.check_invariants()
+        for inode in self.filesystem.inodes.values():
+            inode.check_invariants(areas=0)
+
+    def close(self) -> None:
+        """Give back the image's memory and descriptors."""
+        self.image.close()

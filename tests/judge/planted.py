@@ -1,0 +1,203 @@
+"""Daemons with one fault each, to show that the judge finds what it is for.
+
+``python -m tests.judge.planted FAULT DIR ...`` is ``python -m anonfsd DIR ...`` with a fault. Each
+is one that a page cache hides: the kernel goes on showing what the daemon has lost, until the
+page is evicted.
+"""
+
+import functools
+import os
+import random
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from anonfs.mm import AnonInodeInfo, Memory, PageRead
+from anonfs.mm._frames import FrameArena, Frames
+from anonfs.swap import SwapArea
+from anonfs.units import PAGE_SIZE, pages_for
+from anonfs.vfs import FileSystem, Inode
+from anonfsd.__main__ import main as serve
+from anonfsd._operations import Operations
+from tests.judge.faults import DELAYS, FAULTS, RACES
+
+__all__ = ["main"]
+
+_DELAYS = (0, 0, 0.001, 0.005, 0.02)
+
+
+def _keep_tail_at_truncate() -> None:
+    """The last page keeps the bytes that a shrink cut off; a later growth shows them."""
+
+    def truncate(self: Memory, info: AnonInodeInfo, size: int) -> None:
+        self.clear(info, pages_for(size))
+
+    _patch(Memory, "truncate", truncate)
+
+
+def _leave_fresh_frame_dirty() -> None:
+    """A write of a part of a page leaves the rest of its new frame as the last owner left it."""
+    _patch(Memory, "_zero_around", lambda *_: None)
+
+
+def _read_holes_from_arena() -> None:
+    """A page that was never written reads as some other page's frame."""
+    begin_read = Memory.begin_read
+
+    def read(self: Memory, info: AnonInodeInfo, offset: int, size: int) -> memoryview | PageRead:
+        first = offset // PAGE_SIZE
+        hole = not info.entries(first, pages_for(offset + size) - first).any()
+        if hole and size <= self.frames.count * PAGE_SIZE:
+            return self.frames.view[PAGE_SIZE : PAGE_SIZE + size]
+        return begin_read(self, info, offset, size)
+
+    _patch(Memory, "begin_read", read)
+
+
+def _ignore_o_trunc() -> None:
+    """A file that is opened with O_TRUNC keeps its pages.
+
+    The kernel tells of it in the flags of the open, where it is easily overlooked, or by a
+    truncation to nothing before that.
+    """
+    opened, truncated = Operations.open, FileSystem.truncate
+
+    async def open_(self: Operations, inode: Any, flags: Any, ctx: Any) -> Any:
+        return await opened(self, inode, flags & ~os.O_TRUNC, ctx)
+
+    def truncate(self: FileSystem, inode: Inode, size: int) -> None:
+        if size:
+            truncated(self, inode, size)
+        else:
+            inode.size = 0
+
+    _patch(Operations, "open", open_)
+    _patch(FileSystem, "truncate", truncate)
+
+
+def _drop_data_at_unlink() -> None:
+    """The pages of a file go with its name, though it is held open."""
+    unlink = FileSystem.unlink
+
+    def unlinked(self: FileSystem, parent: int, name: bytes) -> None:
+        inode = self.lookup(parent, name)
+        unlink(self, parent, name)
+        _lose_pages(self, inode)
+
+    _patch(FileSystem, "unlink", unlinked)
+
+
+def _drop_data_at_rename_over() -> None:
+    """The pages of a file go when another takes its name, though it is held open."""
+    rename = FileSystem.rename
+
+    def renamed(
+        self: FileSystem, parent: int, name: bytes, new_parent: int, new_name: bytes, **how: bool
+    ) -> None:
+        victim = self.directory(new_parent)[1].find(new_name)
+        inode = self.inodes[victim] if victim is not None else None
+        rename(self, parent, name, new_parent, new_name, **how)
+        if inode is not None and inode is not self.lookup(new_parent, new_name):
+            _lose_pages(self, inode)
+
+    _patch(FileSystem, "rename", renamed)
+
+
+def _lose_pages(filesystem: FileSystem, inode: Inode) -> None:
+    if inode.nlink == 0 and inode.info is not None:
+        filesystem.memory.clear(inode.info, 0)
+
+
+def _lose_tail_of_write() -> None:
+    """A write that ends within a page loses the last byte of it."""
+    write = Memory.write
+
+    def written(self: Memory, info: AnonInodeInfo, offset: int, data: bytes | memoryview) -> None:
+        partial = (offset + len(data)) % PAGE_SIZE != 0 and len(data) > 1
+        write(self, info, offset, data[:-1] if partial else data)
+
+    _patch(Memory, "write", written)
+
+
+def _swap_two_slots() -> None:
+    """Of the pages that go to swap together, the first two change places."""
+    write_from = SwapArea.write_from
+
+    def written(self: SwapArea, slots: Any, pages: memoryview) -> None:
+        order = np.arange(len(slots))
+        order[:2] = order[:2][::-1]
+        write_from(self, slots[order], pages)
+
+    _patch(SwapArea, "write_from", written)
+
+
+def _lose_rest_of_swapped_page() -> None:
+    """A write of a part of a page on swap does not bring the rest of it back."""
+    _patch(Memory, "work_to_complete", lambda *_: None)
+
+
+def _evict_what_was_rewritten() -> None:
+    """A page that is written while its old copy goes to swap is evicted all the same."""
+
+    def note_write(self: FrameArena, frames: Frames) -> None:
+        self.referenced[frames] = True
+
+    _patch(FrameArena, "note_write", note_write)
+    _delay_swap()
+
+
+def _delay_swap() -> None:
+    """No fault: swap I/O takes its time, so that more happens while it is under way."""
+    dice = random.Random(0)
+    for name in ("read_into", "write_from"):
+        _patch(SwapArea, name, _delayed(getattr(SwapArea, name), dice))
+
+
+def _delayed(call: Callable[..., None], dice: random.Random) -> Callable[..., None]:
+    @functools.wraps(call)
+    def later(*arguments: Any) -> None:
+        time.sleep(dice.choice(_DELAYS))
+        call(*arguments)
+
+    return later
+
+
+def _patch(owner: type, name: str, replacement: Callable[..., Any]) -> None:
+    """Replace what must be there: a renamed target is a fault that is no longer planted."""
+    getattr(owner, name)
+    setattr(owner, name, replacement)
+
+
+_PLANTS = dict(
+    zip(
+        (*FAULTS, *RACES, *DELAYS),
+        (
+            _keep_tail_at_truncate,
+            _leave_fresh_frame_dirty,
+            _read_holes_from_arena,
+            _ignore_o_trunc,
+            _drop_data_at_unlink,
+            _drop_data_at_rename_over,
+            _lose_tail_of_write,
+            _swap_two_slots,
+            _lose_rest_of_swapped_page,
+            _evict_what_was_rewritten,
+            _delay_swap,
+        ),
+        strict=True,
+    )
+)
+
+
+def main() -> None:
+    """Plant the fault that the first argument names, and serve with the others."""
+    fault = sys.argv.pop(1)
+    _PLANTS[fault]()
+    serve()
+
+
+if __name__ == "__main__":
+    main()
