@@ -1,4 +1,4 @@
-"""Shared memory for Linux programs that can be looked at, swapped, cloned and cleaned up.
+"""Shared memory for Linux programs that can be looked at, swapped and cleaned up.
 
 The packages are floors, and imports point down only::
 

@@ -33,7 +33,7 @@ _USAGE_ERRORS = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[2])
 
 app = typer.Typer(
     name="anonfs",
-    help="Shared memory that can be looked at, swapped, cloned and cleaned up.",
+    help="Shared memory that can be looked at, swapped and cleaned up.",
     add_completion=False,
     pretty_exceptions_enable=False,
 )

@@ -6,7 +6,6 @@ page is evicted.
 """
 
 import functools
-import os
 import random
 import sys
 import time
@@ -15,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from anonfs.mm import AnonInodeInfo, Memory, PageRead
+from anonfs.mm import AnonInodeInfo, Memory, PageCut, PageRead
 from anonfs.mm._frames import FrameArena, Frames
 from anonfs.swap import SwapArea
 from anonfs.units import PAGE_SIZE, pages_for
 from anonfs.vfs import FileSystem, Inode
+from anonfsd import _connection
 from anonfsd.__main__ import main as serve
-from anonfsd._operations import Operations
 from tests.judge.faults import DELAYS, FAULTS, RACES
 
 __all__ = ["main"]
@@ -32,9 +31,10 @@ _DELAYS = (0, 0, 0.001, 0.005, 0.02)
 def _keep_tail_at_truncate() -> None:
     """The last page keeps the bytes that a shrink cut off; a later growth shows them."""
 
-    def truncate(self: Memory, info: AnonInodeInfo, size: int) -> None:
+    def truncate(self: Memory, info: AnonInodeInfo, size: int, _cut: PageCut | None = None) -> None:
         self.clear(info, pages_for(size))
 
+    _patch(PageCut, "run", lambda _: None)
     _patch(Memory, "truncate", truncate)
 
 
@@ -60,22 +60,10 @@ def _read_holes_from_arena() -> None:
 def _ignore_o_trunc() -> None:
     """A file that is opened with O_TRUNC keeps its pages.
 
-    The kernel tells of it in the flags of the open, where it is easily overlooked, or by a
-    truncation to nothing before that.
+    That is what becomes of a daemon that lets the kernel put O_TRUNC into the flags of the open,
+    as it does where nobody says otherwise, and overlooks it there.
     """
-    opened, truncated = Operations.open, FileSystem.truncate
-
-    async def open_(self: Operations, inode: Any, flags: Any, ctx: Any) -> Any:
-        return await opened(self, inode, flags & ~os.O_TRUNC, ctx)
-
-    def truncate(self: FileSystem, inode: Inode, size: int) -> None:
-        if size:
-            truncated(self, inode, size)
-        else:
-            inode.size = 0
-
-    _patch(Operations, "open", open_)
-    _patch(FileSystem, "truncate", truncate)
+    _patch(_connection, "_UNWANTED", _connection._AUTO_INVAL_DATA)
 
 
 def _drop_data_at_unlink() -> None:
@@ -165,7 +153,7 @@ def _delayed(call: Callable[..., None], dice: random.Random) -> Callable[..., No
     return later
 
 
-def _patch(owner: type, name: str, replacement: Callable[..., Any]) -> None:
+def _patch(owner: object, name: str, replacement: object) -> None:
     """Replace what must be there: a renamed target is a fault that is no longer planted."""
     getattr(owner, name)
     setattr(owner, name, replacement)
