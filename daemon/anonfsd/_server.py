@@ -11,8 +11,8 @@ import logging
 import os
 import signal
 import stat
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 
 import trio
 
@@ -68,8 +68,10 @@ def serve(options: Options, ready: Callable[[], None]) -> None:
         stack.callback(guard.dismiss)
         server = _Server(options, image, SwapArea(store), mounted, device, ready)
         without_mount.pop_all()
+        _write_swap_unthrottled()
         try:
-            trio.run(server.run)
+            with _ticking():
+                trio.run(server.run)
         finally:
             if not server.served:
                 unmount(mounted, lazy=True)
@@ -109,7 +111,6 @@ class _Server:
         self._operations.rings = rings = Rings(self._filesystem, self._mounted.device)
         swap_out = SwapOut(self._connection, self._pager, self._mounted)
         self._operations.inspection = Inspection(rings, swap_out)
-        _prepare_process()
         await self._connection.negotiate()
         tune(self._mounted.device)
         try:
@@ -190,12 +191,23 @@ class _Server:
             abort(self._mounted)
 
 
-def _prepare_process() -> None:
-    """Settings of the process that keep it from waiting for itself."""
-    # A request that is withdrawn between poll and read would leave the loop in read(2): a signal
-    # now and then lets it look again.
+@contextmanager
+def _ticking() -> Iterator[None]:
+    """Have a signal arrive now and then.
+
+    A request that is withdrawn between poll and read leaves the loop in read(2), from which a
+    signal lets it look again.
+    """
     signal.signal(signal.SIGALRM, lambda *_: None)
     signal.setitimer(signal.ITIMER_REAL, _TICK, _TICK)
-    # Writes to the swap file are not to be held back for dirty pages that they help to clean.
+    try:
+        yield
+    finally:
+        # Python gives signals their deadly meaning back before it ends.
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _write_swap_unthrottled() -> None:
+    """Writes to the swap file are not to be held back for dirty pages that they help to clean."""
     if os.geteuid() == 0:
         ctypes.CDLL(None).prctl(_PR_SET_IO_FLUSHER, 1, 0, 0, 0)
