@@ -3,7 +3,7 @@
 A killed daemon's descriptors are closed when its last thread is gone. A thread that waits for a
 page which only the daemon could fill is never gone, so the connection would stay, and whoever uses
 the mount would wait for ever. So a child waits for the death of the daemon's main thread, which
-does come, and aborts the connection through fusectl. It holds no descriptor of the mount.
+does come, and aborts the connection through fusectl. It holds no descriptor but the standard ones.
 """
 
 import contextlib
@@ -28,12 +28,12 @@ class Guard:
         self._pid = pid
 
     @classmethod
-    def watch(cls, mounted: Mount, device: int) -> "Guard":
-        """Fork a guard of ``mounted``, which is served through descriptor ``device``."""
+    def watch(cls, mounted: Mount) -> "Guard":
+        """Fork a guard of ``mounted``."""
         parent = os.getpid()
         pid = os.fork()
         if pid == 0:
-            _guard(mounted, device, parent)
+            _guard(mounted, parent)
         return cls(pid)
 
     def dismiss(self) -> None:
@@ -43,8 +43,9 @@ class Guard:
         os.waitpid(self._pid, 0)
 
 
-def _guard(mounted: Mount, device: int, parent: int) -> None:
-    os.close(device)
+def _guard(mounted: Mount, parent: int) -> None:
+    # Among them the device, and the pipe on which somebody waits for the daemon to be ready.
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
     for number in _IGNORED:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_BLOCK, {_DEATH})

@@ -64,7 +64,7 @@ def serve(options: Options, ready: Callable[[], None]) -> None:
         image = Image(options.frames)
         stack.callback(image.close)
         mounted, device = mount(options.mountpoint)
-        guard = Guard.watch(mounted, device)
+        guard = Guard.watch(mounted)
         stack.callback(guard.dismiss)
         server = _Server(options, image, SwapArea(store), mounted, device, ready)
         without_mount.pop_all()

@@ -17,6 +17,7 @@ from tests.posix.memory import Mapping
 from tests.posix.reference import outcome
 from tests.support.mountinfo import mount_at
 from tests.support.mounts import Mounted
+from tests.support.programs import environment, python
 
 _SECONDS = 20.0
 _PAGES = 64
@@ -216,3 +217,19 @@ def test_a_swap_file_may_be_kept(mount_factory: Callable[..., Mounted]) -> None:
     assert mounted.process.wait(_SECONDS) == 0
     assert swap.stat().st_size == 1 << 20
     assert b"secret" * 600 in swap.read_bytes()
+
+
+def test_nobody_keeps_the_pipe_of_the_ready_line_open(place: Place) -> None:
+    reader, writer = os.pipe()
+    command = [*python("-m", "anonfsd"), str(place.point), *place.options()]
+    with subprocess.Popen(
+        [*command, "--ready-fd", str(writer)],
+        pass_fds=[writer],
+        env=environment(),
+        stderr=subprocess.DEVNULL,
+    ) as daemon:
+        os.close(writer)
+        with open(reader, "rb") as answer:  # noqa: PTH123  a descriptor
+            assert answer.read() == b"ready\n"
+        daemon.terminate()
+        assert daemon.wait(_SECONDS) == 0
