@@ -62,6 +62,10 @@ class AnonInodeInfo:
             found[span.first - first : span.first - first + span.entries.size] = span.entries
         return found
 
+    def holes(self, first: int, count: int) -> int:
+        """How many of ``count`` pages from ``first`` do not exist."""
+        return count - sum(int(np.count_nonzero(s.entries)) for s in self.spans(first, count))
+
     def spans(self, first: int, count: int) -> Iterator[Span]:
         """The parts of ``count`` pages from ``first`` that leaves describe, ascending."""
         end = first + count

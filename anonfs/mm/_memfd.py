@@ -8,6 +8,7 @@ Another process that is handed the descriptors sees the same bytes.
 import ctypes
 import mmap
 import os
+import weakref
 from collections import deque
 
 import numpy as np
@@ -18,36 +19,53 @@ from anonfs.errors import AnonfsError
 __all__ = ["MemoryFile", "RecordTable"]
 
 _MADV_POPULATE_WRITE = 23  # linux/mman.h, since 5.14; not in the mmap module
+_MAP_FAILED = ctypes.c_void_p(-1).value
+
 _libc = ctypes.CDLL(None, use_errno=True)
+_pointer, _size, _int = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
+_libc.mmap.restype = _pointer
+_libc.mmap.argtypes = [_pointer, _size, _int, _int, _int, ctypes.c_int64]
+_libc.munmap.argtypes = [_pointer, _size]
+_libc.madvise.argtypes = [_pointer, _size, _int]
 
 
 class MemoryFile:
-    """A memfd of ``size`` bytes, mapped shared; ``name`` shows in /proc/PID/fd."""
+    """A memfd of ``size`` bytes, mapped shared; ``name`` shows in /proc/PID/fd.
+
+    Not through the mmap module, which would keep a second descriptor for as long as any view of
+    the memory lives. The mapping goes with the last view.
+    """
 
     def __init__(self, name: str, size: int) -> None:
         self.fd = os.memfd_create(f"anonfs-{name}", os.MFD_CLOEXEC)
         os.ftruncate(self.fd, size)
         self.size = size
-        self.map = mmap.mmap(self.fd, size, flags=mmap.MAP_SHARED)
-        self.view = memoryview(self.map)
-        self.words: npt.NDArray[np.int64] = np.frombuffer(self.map, np.int64)
+        self._address = _map(self.fd, size)
+        memory = (ctypes.c_ubyte * size).from_address(self._address)
+        weakref.finalize(memory, _libc.munmap, self._address, size).atexit = False
+        self.view = memoryview(memory).cast("B")
+        self.words: npt.NDArray[np.int64] = np.frombuffer(self.view, np.int64)
 
     def populate(self, offset: int, length: int) -> None:
         """Have the kernel allocate this range now (bytes, page-aligned); any thread.
 
         Raises OSError: memory ran out, or the kernel is older than 5.14.
         """
-        address = self.words.ctypes.data + offset
-        # Through ctypes since mmap.madvise() keeps the GIL, for seconds at a time here.
-        result = _libc.madvise(
-            ctypes.c_void_p(address), ctypes.c_size_t(length), _MADV_POPULATE_WRITE
-        )
-        if result != 0:
+        if _libc.madvise(self._address + offset, length, _MADV_POPULATE_WRITE) != 0:
             raise AnonfsError(ctypes.get_errno(), "populating memory")
 
     def close(self) -> None:
-        """Close the descriptor; the mapping goes with the last view of it."""
+        """Close the descriptor."""
         os.close(self.fd)
+
+
+def _map(fd: int, size: int) -> int:
+    """The address of a new shared mapping of ``fd``."""
+    protection = mmap.PROT_READ | mmap.PROT_WRITE
+    address: int | None = _libc.mmap(None, size, protection, mmap.MAP_SHARED, fd, 0)
+    if address is None or address == _MAP_FAILED:
+        raise AnonfsError(ctypes.get_errno(), "mapping memory")
+    return address
 
 
 class RecordTable:

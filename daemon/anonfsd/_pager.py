@@ -32,6 +32,11 @@ class Pager:
         self._low = memory.frames.count // 32
         self._high = memory.frames.count // 16
 
+    @property
+    def room(self) -> int:
+        """How many more pages frames and swap can take."""
+        return self.memory.frames.free + self.memory.swap.free
+
     async def read(self, info: AnonInodeInfo, offset: int, size: int) -> memoryview:
         """``size`` bytes at ``offset``; use them before the next wait. Raises OSError."""
         found = self.memory.begin_read(info, offset, size)

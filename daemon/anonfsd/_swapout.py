@@ -12,6 +12,7 @@ import logging
 
 from anonfs.client import Mount
 from anonfs.errors import AnonfsError
+from anonfs.mm import AnonInodeInfo
 from anonfs.units import PAGE_SHIFT, Ino
 from anonfs.vfs import Inode
 from anonfsd._connection import Connection
@@ -37,13 +38,23 @@ class SwapOut:
             OSError: ENOSPC, also when a write of the inode's pages was refused before: the kernel
                 takes those for clean, and an invalidation would drop the only copy.
         """
-        offset, length = first << PAGE_SHIFT, (last - first + 1) << PAGE_SHIFT
+        if inode.info is None:
+            return
         _refuse_unwritten(inode)
-        await self._write_back(inode.ino, offset, length)
-        _refuse_unwritten(inode)
-        await self._connection.invalidate(inode.ino, offset, length)
-        if inode.info is not None:
-            await self._pager.swap_out(inode.info, first, last)
+        await self._write_back(inode.ino, first << PAGE_SHIFT, (last - first + 1) << PAGE_SHIFT)
+        await self._invalidate(inode, inode.info, first, last)
+        await self._pager.swap_out(inode.info, first, last)
+
+    async def _invalidate(self, inode: Inode, info: AnonInodeInfo, first: int, last: int) -> None:
+        """Drop cached pages, never more of them than there is room for if all were dirty."""
+        while first <= last:
+            _refuse_unwritten(inode)
+            room = self._pager.room
+            if room == 0 and info.holes(first, last - first + 1):
+                raise AnonfsError(errno.ENOSPC, "pages may be dirty, and budget and swap are full")
+            count = min(room, last - first + 1) or last - first + 1
+            await self._connection.invalidate(inode.ino, first << PAGE_SHIFT, count << PAGE_SHIFT)
+            first += count
 
     async def _write_back(self, ino: Ino, offset: int, length: int) -> None:
         """Have the dirty pages of a range written in large requests, where that can be asked for.
