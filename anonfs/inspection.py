@@ -27,6 +27,7 @@ XATTR_MAX = 65536
 """The kernel's bound on the size of an extended attribute, in bytes (XATTR_SIZE_MAX)."""
 
 _MORE = "..."
+_COUNTS = ("dentry", "areas", "opens", "links", "loaded_ptes")
 
 
 def _words(text: str, names: tuple[str, ...]) -> list[int]:
@@ -111,21 +112,24 @@ class Counts:
 
     ``dentry`` is the reference count of its dentry: one for each area, each open, each link, and
     one while the kernel's own caches hold it. The inode is deleted when it reaches zero.
+    ``loaded_ptes`` is how many page table entries of the areas are loaded, over all pages; the
+    seed's count of a page is the number of those that refer to it, plus one.
     """
 
     dentry: int
     areas: int
     opens: int
     links: int
+    loaded_ptes: int
 
     def render(self) -> str:
-        """``dentry=N areas=N opens=N links=N``."""
-        return f"dentry={self.dentry} areas={self.areas} opens={self.opens} links={self.links}"
+        """``dentry=N areas=N opens=N links=N loaded_ptes=N``."""
+        return " ".join(f"{name}={getattr(self, name)}" for name in _COUNTS)
 
     @classmethod
     def parse(cls, text: str) -> Self:
         """The counts in ``text``; unknown words are ignored."""
-        return cls(*_words(text, ("dentry", "areas", "opens", "links")))
+        return cls(*_words(text, _COUNTS))
 
 
 def bounded_lines(lines: Iterable[str], limit: int = XATTR_MAX) -> str:

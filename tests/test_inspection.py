@@ -23,9 +23,11 @@ def test_page_counts_read_back(total: int, none: int, in_core: int, on_swap: int
     assert PageCounts.parse(counts.render()) == counts
 
 
-@given(numbers, numbers, numbers, numbers)
-def test_counts_read_back(dentry: int, areas: int, opens: int, links: int) -> None:
-    counts = Counts(dentry, areas, opens, links)
+@given(numbers, numbers, numbers, numbers, numbers)
+def test_counts_read_back(
+    dentry: int, areas: int, opens: int, links: int, loaded_ptes: int
+) -> None:
+    counts = Counts(dentry, areas, opens, links, loaded_ptes)
     assert Counts.parse(counts.render()) == counts
 
 

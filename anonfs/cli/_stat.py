@@ -28,7 +28,7 @@ def stat(file: FileArgument, as_json: JsonOption = False) -> None:
     )
     console().print(
         f"dentry count {counts.dentry}: vm areas {counts.areas}, opens {counts.opens},"
-        f" links {counts.links}"
+        f" links {counts.links}; loaded PTEs {counts.loaded_ptes}"
     )
 
 

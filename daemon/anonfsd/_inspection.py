@@ -121,8 +121,9 @@ class Inspection:
     async def _count(self, inode: Inode, _uid: int) -> str:
         with self._long_request():
             await self._rings.look()
+            ptes = await self._rings.loaded_ptes(inode)
         areas = len(ShareRing(inode))
-        return Counts(inode.dentry.count, areas, inode.opens, inode.names).render()
+        return Counts(inode.dentry.count, areas, inode.opens, inode.names, ptes).render()
 
 
 def _areas(inode: Inode, uid: int) -> Iterator[Area]:

@@ -8,18 +8,23 @@ mapping has gone.
 
 import errno
 import logging
+from collections.abc import Callable
+from typing import TypeVar
 
 import trio
 
 from anonfs.errors import AnonfsError
 from anonfs.units import Ino
 from anonfs.vfs import FileSystem, Inode
-from anonfs.vm import AddressSpaces, ProcessMaps, SharedOperations
+from anonfs.vm import AddressSpaces, ProcessMaps, SharedOperations, ShareRing
+from anonfsd.pagemap import loaded_ptes
 from anonfsd.procfs import scan
 
 __all__ = ["Rings"]
 
 log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
 
 _SOON = 0.2
 _SELDOM = 30.0
@@ -68,15 +73,23 @@ class Rings:
             self.spaces.update(seen, complete=True)
             self._failed, self._done = 0, number
 
+    async def loaded_ptes(self, inode: Inode) -> int:
+        """How many PTEs of the areas of ``inode`` are loaded now. Raises AnonfsError: EAGAIN."""
+        areas = [(area.pid, area.start, area.end) for area in ShareRing(inode)]
+        return await self._read_proc(lambda: loaded_ptes(areas))
+
     async def _scan(self) -> list[ProcessMaps]:
+        return await self._read_proc(lambda: scan(self._device))
+
+    async def _read_proc(self, read: Callable[[], _T]) -> _T:
         """Read /proc; a thread that is stuck there is left to itself.
 
         A process that maps or unmaps something may wait, with its address space locked, for a file
-        system that does not answer, and whoever reads its maps waits with it.
+        system that does not answer, and whoever looks at it waits with it.
         """
         with trio.move_on_after(_LOOK_SECONDS):
             return await trio.to_thread.run_sync(
-                scan, self._device, limiter=self._limiter, abandon_on_cancel=True
+                read, limiter=self._limiter, abandon_on_cancel=True
             )
         raise AnonfsError(errno.EAGAIN, "/proc could not be read in time")
 

@@ -16,6 +16,7 @@ The tiers build on each other::
 """
 
 import ctypes
+import errno
 import fcntl
 import importlib.util
 import json
@@ -36,6 +37,7 @@ from pathlib import Path
 from typing import Any
 
 from anonfsd._mounts import others_allowed
+from anonfsd.pagemap import scan as pagemap_scan
 
 __all__ = ["Probe", "Tier", "probes", "report", "tier_of"]
 
@@ -57,9 +59,6 @@ _NETLINK_CONNECTOR = 11
 _CN_IDX_PROC = 1
 _CN_VAL_PROC = 1
 _PROC_CN_MCAST_LISTEN = 1
-
-_PAGEMAP_SCAN = 0xC0606610
-_PAGE_IS_PRESENT = 1 << 3
 
 
 class Tier(StrEnum):
@@ -236,16 +235,9 @@ def _pagemap_scan() -> str:
     page = mmap.mmap(-1, mmap.PAGESIZE)
     page[0] = 1
     start = ctypes.addressof(ctypes.c_char.from_buffer(page))
-    regions = ctypes.create_string_buffer(24)
-    argument = bytearray(
-        struct.pack(
-            "=12Q",
-            *(96, 0, start, start + mmap.PAGESIZE, 0, ctypes.addressof(regions), 1, 0, 0),
-            *(_PAGE_IS_PRESENT, 0, _PAGE_IS_PRESENT),
-        )
-    )
     with Path("/proc/self/pagemap").open("rb", buffering=0) as pagemap:
-        fcntl.ioctl(pagemap.fileno(), _PAGEMAP_SCAN, argument)
+        if pagemap_scan(pagemap.fileno(), start, start + mmap.PAGESIZE) != 1:
+            raise OSError(errno.EIO, "does not see a page that is there")
     return "works"
 
 

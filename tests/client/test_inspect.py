@@ -26,7 +26,7 @@ def test_every_attribute_is_typed(fake_mount: Path) -> None:
     assert seen.complete
     assert seen.areas == [Area(7, 0x1000, 0x3000, 4096, "rw-s"), Area(8, None, None, 0, "r--s")]
     assert not seen.areas_complete
-    assert seen.counts == Counts(3, 2, 0, 1)
+    assert seen.counts == Counts(3, 2, 0, 1, 5)
 
 
 @pytest.mark.usefixtures("attributes")

@@ -33,11 +33,15 @@ class Looked:
         self.inode = self.filesystem.make(ROOT, b"f", NewInode(0o100644, 0, 0))
         self.looks = 0
         self.swapped: list[tuple[int, int, int]] = []
-        rings = cast("Rings", SimpleNamespace(look=self._look))
+        rings = cast("Rings", SimpleNamespace(look=self._look, loaded_ptes=self._loaded_ptes))
         self.inspection = Inspection(rings, self._swap_out)
 
     async def _look(self) -> None:
         self.looks += 1
+
+    async def _loaded_ptes(self, inode: Inode) -> int:
+        assert self.looks, "the ring is read before it was looked at"
+        return inode.names
 
     async def _swap_out(self, inode: Inode, first: int, last: int) -> None:
         self.swapped.append((inode.ino, first, last))
@@ -174,7 +178,9 @@ def test_counts(looked: Looked) -> None:
     looked.filesystem.open(inode)
     looked.filesystem.remember(inode)
     looked.map(7, OWNER)
-    assert Counts.parse(looked.get("count")) == Counts(dentry=5, areas=1, opens=1, links=2)
+    assert Counts.parse(looked.get("count")) == Counts(
+        dentry=5, areas=1, opens=1, links=2, loaded_ptes=0
+    )
     assert looked.looks == 1
 
 

@@ -53,17 +53,17 @@ def test_a_mapping_comes_and_goes(shared_mount: Path) -> None:
     path = shared_mount / "f"
     fd = _open(path)
     assert _ring(path) == []
-    assert _counts(path) == Counts(dentry=3, areas=0, opens=1, links=1)
+    assert _counts(path) == Counts(dentry=3, areas=0, opens=1, links=1, loaded_ptes=0)
     mapping = Mapping(fd, 3 * PAGE_SIZE, 2 * PAGE_SIZE)
     start = mapping.address
     area = Area(os.getpid(), start, start + 3 * PAGE_SIZE, 2 * PAGE_SIZE, "rw-s")
     assert _ring(path) == [area]
-    assert _counts(path) == Counts(dentry=4, areas=1, opens=1, links=1)
+    assert _counts(path) == Counts(dentry=4, areas=1, opens=1, links=1, loaded_ptes=0)
     mapping.unmap()
     assert _ring(path) == []
     os.close(fd)
     eventually(lambda: _counts(path).opens == 0, "the file is released")
-    assert _counts(path) == Counts(dentry=2, areas=0, opens=0, links=1)
+    assert _counts(path) == Counts(dentry=2, areas=0, opens=0, links=1, loaded_ptes=0)
 
 
 def test_permissions_and_private_mappings(shared_mount: Path) -> None:
@@ -92,7 +92,7 @@ def test_fork_and_exit(shared_mount: Path) -> None:
         assert sorted(_ring(path), key=lambda area: area.pid) == sorted(
             both, key=lambda area: area.pid
         )
-        assert _counts(path) == Counts(dentry=5, areas=2, opens=1, links=1)
+        assert _counts(path) == Counts(dentry=5, areas=2, opens=1, links=1, loaded_ptes=0)
         mapping.unmap()
         assert _ring(path) == _kernels(child.pid, mapping)
         child.kill()
@@ -136,7 +136,7 @@ def test_exec_takes_the_areas(shared_mount: Path) -> None:
         child.await_exec()
         assert _ring(path) == []
         eventually(lambda: _counts(path).opens == 0, "exec has closed the file")
-        assert _counts(path) == Counts(dentry=2, areas=0, opens=0, links=1)
+        assert _counts(path) == Counts(dentry=2, areas=0, opens=0, links=1, loaded_ptes=0)
 
 
 def test_a_mapping_holds_its_open_file(shared_mount: Path) -> None:
@@ -144,7 +144,7 @@ def test_a_mapping_holds_its_open_file(shared_mount: Path) -> None:
     fd = _open(path)
     mapping = Mapping(fd, PAGE_SIZE)
     os.close(fd)
-    assert _counts(path) == Counts(dentry=4, areas=1, opens=1, links=1)
+    assert _counts(path) == Counts(dentry=4, areas=1, opens=1, links=1, loaded_ptes=0)
     mapping.unmap()
     eventually(lambda: _counts(path).opens == 0, "the file is released")
 
@@ -153,10 +153,10 @@ def test_links_are_counted(shared_mount: Path) -> None:
     path = shared_mount / "f"
     fd = _open(path)
     (shared_mount / "g").hardlink_to(path)
-    assert _counts(fd) == Counts(dentry=4, areas=0, opens=1, links=2)
+    assert _counts(fd) == Counts(dentry=4, areas=0, opens=1, links=2, loaded_ptes=0)
     path.unlink()
     (shared_mount / "g").unlink()
-    assert _counts(fd) == Counts(dentry=2, areas=0, opens=1, links=0)
+    assert _counts(fd) == Counts(dentry=2, areas=0, opens=1, links=0, loaded_ptes=0)
     os.close(fd)
 
 
