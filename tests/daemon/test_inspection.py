@@ -179,7 +179,7 @@ def test_counts(looked: Looked) -> None:
     looked.filesystem.remember(inode)
     looked.map(7, OWNER)
     assert Counts.parse(looked.get("count")) == Counts(
-        dentry=5, areas=1, opens=1, links=2, loaded_ptes=0
+        dentry=5, areas=1, opens=1, links=2, loaded_ptes=2
     )
     assert looked.looks == 1
 
