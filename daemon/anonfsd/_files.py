@@ -1,14 +1,19 @@
 """Open files: what the handles that the kernel brings back stand for."""
 
 import errno
-import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from pyfuse3 import FileHandleT
 
 from anonfs.errors import AnonfsError
 from anonfs.units import Ino
 from anonfs.vfs import Inode
 
-__all__ = ["OpenDirectory", "OpenFile", "OpenFiles"]
+__all__ = ["Handles", "OpenDirectory", "OpenFile"]
+
+_T = TypeVar("_T")
 
 
 @dataclass(slots=True)
@@ -32,47 +37,31 @@ class OpenDirectory:
     entries: list[tuple[bytes, Ino]]
 
 
-class OpenFiles:
-    """Handles by number; a number is not used twice."""
+class Handles(Generic[_T]):
+    """What is open, by the handle that the kernel brings back.
 
-    def __init__(self) -> None:
-        self._numbers = itertools.count(1)
-        self._files: dict[int, OpenFile] = {}
-        self._directories: dict[int, OpenDirectory] = {}
+    Tables that share ``numbers`` have no handle in common; none is used twice.
+    """
 
-    def add(self, file: OpenFile) -> int:
-        """A handle for ``file``."""
+    def __init__(self, numbers: Iterator[int]) -> None:
+        self._numbers = numbers
+        self._open: dict[int, _T] = {}
+
+    def add(self, opened: _T) -> FileHandleT:
+        """A handle for ``opened``."""
         number = next(self._numbers)
-        self._files[number] = file
-        return number
+        self._open[number] = opened
+        return FileHandleT(number)
 
-    def file(self, number: int) -> OpenFile:
-        """The file of a handle. Raises AnonfsError: EBADF."""
+    def get(self, number: int) -> _T:
+        """What a handle stands for. Raises AnonfsError: EBADF."""
         try:
-            return self._files[number]
+            return self._open[number]
         except KeyError:
             raise AnonfsError(errno.EBADF, f"handle {number}") from None
 
-    def remove(self, number: int) -> OpenFile:
-        """Forget a handle. Raises AnonfsError: EBADF."""
-        file = self.file(number)
-        del self._files[number]
-        return file
-
-    def add_directory(self, directory: OpenDirectory) -> int:
-        """A handle for ``directory``."""
-        number = next(self._numbers)
-        self._directories[number] = directory
-        return number
-
-    def directory(self, number: int) -> OpenDirectory:
-        """The directory of a handle. Raises AnonfsError: EBADF."""
-        try:
-            return self._directories[number]
-        except KeyError:
-            raise AnonfsError(errno.EBADF, f"handle {number}") from None
-
-    def remove_directory(self, number: int) -> None:
-        """Forget a handle. Raises AnonfsError: EBADF."""
-        self.directory(number)
-        del self._directories[number]
+    def remove(self, number: int) -> _T:
+        """Forget a handle; returns what it stood for. Raises AnonfsError: EBADF."""
+        opened = self.get(number)
+        del self._open[number]
+        return opened

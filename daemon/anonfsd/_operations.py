@@ -7,6 +7,7 @@ checked: a wrong one is answered with an errno.
 
 import contextlib
 import errno
+import itertools
 import stat
 from collections.abc import Callable, Sequence
 
@@ -34,7 +35,7 @@ from anonfs.vfs import NAME_MAX, FileSystem, Inode, NewInode
 from anonfsd._answers import answered
 from anonfsd._callers import is_own_thread
 from anonfsd._entries import attributes
-from anonfsd._files import OpenDirectory, OpenFile, OpenFiles
+from anonfsd._files import Handles, OpenDirectory, OpenFile
 from anonfsd._inspection import Inspection
 from anonfsd._pager import Pager
 from anonfsd._rings import Rings
@@ -64,7 +65,9 @@ class Operations(pyfuse3.Operations):
         super().__init__()
         self.filesystem = filesystem
         self.pager = pager
-        self.files = OpenFiles()
+        numbers = itertools.count(1)
+        self.files = Handles[OpenFile](numbers)
+        self.directories = Handles[OpenDirectory](numbers)
         self.failed = False
         self._on_failure = on_failure
 
@@ -258,12 +261,12 @@ class Operations(pyfuse3.Operations):
             self.filesystem.open(inode)
             self.rings.note_change()
         # The page cache stays: nothing but the kernel's own requests changes a file.
-        return FileInfo(fh=FileHandleT(self.files.add(file)), keep_cache=True)
+        return FileInfo(fh=self.files.add(file), keep_cache=True)
 
     @answered
     async def read(self, fh: FileHandleT, off: int, size: int) -> bytes:
         """READ. A short answer would move the end of the file, so all there is is given."""
-        inode = self.files.file(fh).inode
+        inode = self.files.get(fh).inode
         size = min(size, inode.size - off)
         if size <= 0 or off < 0:
             return b""
@@ -273,7 +276,7 @@ class Operations(pyfuse3.Operations):
     @answered
     async def write(self, fh: FileHandleT, off: int, buf: bytes) -> int:
         """WRITE."""
-        inode = self.files.file(fh).inode
+        inode = self.files.get(fh).inode
         if off < 0:
             raise FUSEError(errno.EINVAL)
         self.filesystem.check_size(inode, off + len(buf))
@@ -290,14 +293,14 @@ class Operations(pyfuse3.Operations):
     @answered
     async def flush(self, fh: FileHandleT) -> None:
         """FLUSH: a descriptor was closed, often right after its file was mapped."""
-        if self.files.file(fh).counted:
+        if self.files.get(fh).counted:
             self.rings.note_change()
 
     @answered
     async def fsync(self, fh: FileHandleT, datasync: bool) -> None:
         """FSYNC: the kernel has written back, and there is no stabler place."""
         del datasync
-        self.files.file(fh)
+        self.files.get(fh)
 
     @answered
     async def release(self, fh: FileHandleT) -> None:
@@ -319,12 +322,12 @@ class Operations(pyfuse3.Operations):
         del ctx
         opened, _ = self.filesystem.directory(inode)
         handle = OpenDirectory(opened, [])
-        return FileHandleT(self.files.add_directory(handle))
+        return self.directories.add(handle)
 
     @answered
     async def readdir(self, fh: FileHandleT, start_id: int, token: ReaddirToken) -> None:
         """READDIRPLUS: the entries of when the directory was opened or rewound."""
-        handle = self.files.directory(fh)
+        handle = self.directories.get(fh)
         directory = handle.inode.directory
         if directory is None:
             raise FUSEError(errno.ENOTDIR)
@@ -350,13 +353,13 @@ class Operations(pyfuse3.Operations):
     @answered
     async def releasedir(self, fh: FileHandleT) -> None:
         """RELEASEDIR."""
-        self.files.remove_directory(fh)
+        self.directories.remove(fh)
 
     @answered
     async def fsyncdir(self, fh: FileHandleT, datasync: bool) -> None:
         """FSYNCDIR: nothing to do."""
         del datasync
-        self.files.directory(fh)
+        self.directories.get(fh)
 
     # -- extended attributes ---------------------------------------------------------------
 

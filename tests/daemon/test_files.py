@@ -1,4 +1,5 @@
 import errno
+import itertools
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -7,7 +8,7 @@ import pytest
 from anonfs.errors import AnonfsError
 from anonfs.units import Ino
 from anonfs.vfs import Inode
-from anonfsd._files import OpenDirectory, OpenFile, OpenFiles
+from anonfsd._files import Handles, OpenDirectory, OpenFile
 
 INODE = cast("Inode", SimpleNamespace(ino=Ino(7)))
 FILE = OpenFile(INODE, pid=1, counted=True)
@@ -21,39 +22,39 @@ def _refused(call: Any, number: int) -> None:
 
 
 def test_a_handle_stands_for_its_file_until_it_is_removed() -> None:
-    files = OpenFiles()
+    files = Handles[OpenFile](itertools.count(1))
     number = files.add(FILE)
-    assert files.file(number) is FILE
+    assert files.get(number) is FILE
     assert files.remove(number) is FILE
-    _refused(files.file, number)
+    _refused(files.get, number)
     _refused(files.remove, number)
 
 
 def test_a_number_is_not_used_twice() -> None:
-    files = OpenFiles()
-    numbers = []
+    numbers = itertools.count(1)
+    files, directories = Handles[OpenFile](numbers), Handles[OpenDirectory](numbers)
+    given = []
     for _ in range(5):
-        numbers.append(files.add(FILE))
-        files.remove(numbers[-1])
-        numbers.append(files.add_directory(DIRECTORY))
-    assert len(set(numbers)) == len(numbers)
-    assert 0 not in numbers
+        given.append(files.add(FILE))
+        files.remove(given[-1])
+        given.append(directories.add(DIRECTORY))
+    assert len(set(given)) == len(given)
+    assert 0 not in given
 
 
 @pytest.mark.parametrize("number", [0, -1, 99, 1 << 64])
 def test_unknown_handles(number: int) -> None:
-    files = OpenFiles()
-    for call in (files.file, files.remove, files.directory, files.remove_directory):
-        _refused(call, number)
+    files = Handles[OpenFile](itertools.count(1))
+    _refused(files.get, number)
+    _refused(files.remove, number)
 
 
 def test_files_and_directories_are_not_taken_for_each_other() -> None:
-    files = OpenFiles()
-    file, directory = files.add(FILE), files.add_directory(DIRECTORY)
-    _refused(files.directory, file)
-    _refused(files.file, directory)
-    _refused(files.remove_directory, file)
+    numbers = itertools.count(1)
+    files, directories = Handles[OpenFile](numbers), Handles[OpenDirectory](numbers)
+    file, directory = files.add(FILE), directories.add(DIRECTORY)
+    _refused(directories.get, file)
+    _refused(files.get, directory)
+    _refused(directories.remove, file)
     _refused(files.remove, directory)
-    assert files.directory(directory) is DIRECTORY
-    files.remove_directory(directory)
-    _refused(files.directory, directory)
+    assert directories.get(directory) is DIRECTORY

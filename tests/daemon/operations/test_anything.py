@@ -7,7 +7,7 @@ import stat
 import pytest
 
 from anonfs.units import MAX_FILE_SIZE
-from anonfsd._files import OpenFiles
+from anonfsd._operations import Operations
 from tests.daemon.operations.mount import Mount
 from tests.daemon.operations.requests import CTX, MOST, NOWHERE, entry_attributes, setattr_fields
 
@@ -16,11 +16,11 @@ _NAMES = [b"file", b"dir", b"link", b"a", b"b", b"..", b"", b"n" * 256, b"x/y"]
 _SIZES = [0, 1, 4095, 4096, 4097, 20_000, 1 << 30, MAX_FILE_SIZE, MOST - 1]
 
 
-def _anything(dice: random.Random, files: OpenFiles) -> tuple[str, list[object]]:
+def _anything(dice: random.Random, ops: Operations) -> tuple[str, list[object]]:
     """A handler and arguments of the right type."""
     ino, other = dice.choice(_INOS), dice.choice(_INOS)
     name, new = dice.choice(_NAMES), dice.choice(_NAMES)
-    size, fh = dice.choice(_SIZES), dice.choice([*files._files, *files._directories, NOWHERE])
+    size, fh = dice.choice(_SIZES), dice.choice([*ops.files._open, *ops.directories._open, NOWHERE])
     fields = setattr_fields(size=dice.random() < 0.6, mode=True, mtime=dice.random() < 0.5)
     attributes = entry_attributes(size=size, mode=0o644, mtime_ns=7)
     calls: list[tuple[str, list[object]]] = [
@@ -52,7 +52,7 @@ def test_anything_in_any_order(mount: Mount, seed: int) -> None:
     dice = random.Random(seed)
     answers: dict[str, set[object]] = {}
     for turn in range(3000):
-        name, arguments = _anything(dice, mount.ops.files)
+        name, arguments = _anything(dice, mount.ops)
         found = mount.call(name, *arguments)
         answers.setdefault(name, set()).add(found if isinstance(found, str) else "done")
         assert found != "EIO", (turn, name, arguments)

@@ -68,7 +68,8 @@ def test_unforeseen_errors(
     failing_mount: Mount, handler: str, error: Exception, answer: str, failures: int
 ) -> None:
     arguments = _CALLS[handler](failing_mount)
-    failing_mount.ops.filesystem = failing_mount.ops.files = failing_mount.ops.pager = Broken(error)
+    ops = failing_mount.ops
+    ops.filesystem = ops.files = ops.directories = ops.pager = Broken(error)
     assert failing_mount.call(handler, *arguments) == answer
     assert failing_mount.failures == failures
     failing_mount.check()
