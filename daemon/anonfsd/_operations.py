@@ -48,7 +48,8 @@ _NOREPLACE, _EXCHANGE = 1, 2
 class Operations(pyfuse3.Operations):
     """A mount of ``filesystem``.
 
-    ``rings`` and ``inspection`` are set before the first request: they need the mount's device.
+    ``rings`` and ``inspection`` are set before the first request, for the circle has to be closed
+    somewhere: a swap-out needs the connection, and the connection needs its handlers.
     ``on_failure`` is called when the state turns out to be broken.
     """
 
