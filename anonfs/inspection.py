@@ -16,6 +16,7 @@ __all__ = [
     "Counts",
     "PageCounts",
     "PageRun",
+    "Reserved",
     "bounded_lines",
     "parse_lines",
 ]
@@ -55,6 +56,25 @@ class PageCounts:
     def parse(cls, text: str) -> Self:
         """The counts in ``text``; unknown words are ignored."""
         return cls(*_words(text, ("total", "none", "in_core", "on_swap")))
+
+
+@dataclass(frozen=True, slots=True)
+class Reserved:
+    """``user.anonfs.reserved``: the pages of an inode that have a place for certain.
+
+    Those up to its size or, where the mount overcommits, those that exist.
+    """
+
+    pages: int
+
+    def render(self) -> str:
+        """``pages=N``."""
+        return f"pages={self.pages}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """The count in ``text``; unknown words are ignored."""
+        return cls(*_words(text, ("pages",)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from anonfs.inspection import (
     Counts,
     PageCounts,
     PageRun,
+    Reserved,
     bounded_lines,
     parse_lines,
 )
@@ -21,6 +22,11 @@ numbers = st.integers(0, 1 << 63)
 def test_page_counts_read_back(total: int, none: int, in_core: int, on_swap: int) -> None:
     counts = PageCounts(total, none, in_core, on_swap)
     assert PageCounts.parse(counts.render()) == counts
+
+
+@given(numbers)
+def test_reserved_reads_back(pages: int) -> None:
+    assert Reserved.parse(Reserved(pages).render()) == Reserved(pages)
 
 
 @given(numbers, numbers, numbers, numbers, numbers)

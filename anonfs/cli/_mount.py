@@ -38,6 +38,7 @@ class Plan:
     swap: Path | None
     swap_size: str
     keep_swap: bool
+    overcommit: bool
 
     def command(self) -> list[str]:
         """The daemon's command line; paths are absolute, since it runs in ``/``."""
@@ -46,7 +47,8 @@ class Plan:
         if self.swap is not None:
             command += ["--swap", str(self.swap)]
         command += ["--swap-size", self.swap_size]
-        return [*command, "--keep-swap"] if self.keep_swap else command
+        command += ["--keep-swap"] if self.keep_swap else []
+        return [*command, "--overcommit"] if self.overcommit else command
 
 
 def mount(
@@ -64,6 +66,9 @@ def mount(
     keep_swap: Annotated[
         bool, typer.Option("--keep-swap", help="Leave it there afterwards.")
     ] = False,
+    overcommit: Annotated[
+        bool, typer.Option("--overcommit", help="Let sizes exceed budget and swap.")
+    ] = False,
     log: Annotated[
         Path | None, typer.Option(metavar="PATH", help="Where the daemon writes its log.")
     ] = None,
@@ -78,7 +83,7 @@ def mount(
     if foreground and log is not None:
         raise CommandError("--log is for a mount in the background")
     swap = None if swap is None else swap.absolute()
-    plan = Plan(Path(directory).absolute(), budget, swap, swap_size, keep_swap)
+    plan = Plan(Path(directory).absolute(), budget, swap, swap_size, keep_swap, overcommit)
     if foreground:
         os.execv(sys.executable, plan.command())  # noqa: S606 - a list, no shell
     _start(plan.command(), (log or default_log()).absolute())

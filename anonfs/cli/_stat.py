@@ -22,6 +22,7 @@ def stat(file: FileArgument, as_json: JsonOption = False) -> None:
         ("  not allocated", pages.none),
         ("  in core", pages.in_core),
         ("  on swap", pages.on_swap),
+        ("reserved", looked.inspection.reserved.pages),
     ]
     print_columns(
         [(name, str(count), format_size(count * PAGE_SIZE)) for name, count in rows], right=(1, 2)
@@ -38,5 +39,6 @@ def _document(looked: Looked) -> dict[str, object]:
         "kind": looked.inspection.kind,
         "size": looked.size,
         "pages": asdict(looked.inspection.pages),
+        "reserved": asdict(looked.inspection.reserved),
         "counts": asdict(looked.inspection.counts),
     }

@@ -14,7 +14,7 @@ from typing import Protocol, TypeVar
 
 from anonfs.client._errors import ClientError, DaemonGoneError, NotAnonfsError
 from anonfs.client._mount_table import mount_of
-from anonfs.inspection import PREFIX, Area, Counts, PageCounts, PageRun, parse_lines
+from anonfs.inspection import PREFIX, Area, Counts, PageCounts, PageRun, Reserved, parse_lines
 from anonfs.units import pages_for
 
 __all__ = ["HasFileno", "Inspection", "Target", "inspect", "swap_out"]
@@ -39,11 +39,12 @@ class Inspection:
 
     The attributes are read one after the other, so on a busy inode they may be moments apart.
     ``runs`` and ``areas`` are cut where an extended attribute would exceed 64 KiB; ``complete``
-    and ``areas_complete`` say whether that happened. ``pages`` and ``counts`` are always whole.
+    and ``areas_complete`` say whether that happened. The others are always whole.
     """
 
     kind: str
     pages: PageCounts
+    reserved: Reserved
     runs: list[PageRun]
     complete: bool
     areas: list[Area]
@@ -93,6 +94,7 @@ def inspect(target: Target) -> Inspection:
     return Inspection(
         kind=kind,
         pages=PageCounts.parse(value("pages")),
+        reserved=Reserved.parse(value("reserved")),
         runs=[PageRun.parse(line) for line in runs],
         complete=complete,
         areas=[Area.parse(line) for line in areas],

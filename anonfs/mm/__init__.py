@@ -10,6 +10,7 @@ from anonfs.mm._entry import PageState
 from anonfs.mm._fault import PageCut, PageLoad, PageRead
 from anonfs.mm._image import BlobStore, Image, NameTable
 from anonfs.mm._memory import EVICTION_BATCH, Memory
+from anonfs.mm._promises import Promises
 from anonfs.mm._reclaim import Eviction
 from anonfs.mm._work import Work, perform
 
@@ -25,6 +26,7 @@ __all__ = [
     "PageLoad",
     "PageRead",
     "PageState",
+    "Promises",
     "Work",
     "perform",
     "sync",

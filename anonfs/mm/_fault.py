@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from anonfs.mm._entry import Entries, PageState, numbers, states
-from anonfs.units import PAGE_SIZE
+from anonfs.swap import aligned_pages
 
 if TYPE_CHECKING:
     from anonfs.mm._anon_inode_info import AnonInodeInfo
@@ -30,7 +30,7 @@ class PageRead:
         self._rows = np.flatnonzero(on_swap)
         self._slots = numbers(entries[self._rows])
         # Frame 0 is zeros: a hole and, until its slot was read, a page on swap.
-        self._pages = memory.frames.pages.take(np.where(on_swap, 0, numbers(entries)), axis=0)
+        self._pages = memory.frames.copy(np.where(on_swap, 0, numbers(entries)))
         self._range = slice(head, head + size)
         self._swap.pin(self._slots)
 
@@ -63,7 +63,7 @@ class PageLoad:
         self._pages = pages
         self._entries = [int(info.entries(page, 1)[0]) for page in pages]
         self._slots = numbers(np.array(self._entries, np.int64))
-        self._buffer = np.empty((len(pages), PAGE_SIZE), np.uint8)
+        self._buffer = aligned_pages(len(pages))
         memory.swap.pin(self._slots)
 
     def run(self) -> None:
@@ -95,10 +95,10 @@ class PageCut:
 
     def run(self) -> None:
         """Read the slot and write it back."""
-        page = memoryview(bytearray(PAGE_SIZE))
-        self._swap.read_into(self._slots, page)
-        page[self._tail :] = bytes(PAGE_SIZE - self._tail)
-        self._swap.write_from(self._slots, page)
+        page = aligned_pages(1)
+        self._swap.read_into(self._slots, page.data.cast("B"))
+        page[0, self._tail :] = 0
+        self._swap.write_from(self._slots, page.data.cast("B"))
 
     def finish(self) -> None:
         """Let the slot go."""

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from anonfs.errors import require
 from anonfs.mm._memfd import MemoryFile
+from anonfs.swap import aligned_pages
 from anonfs.units import PAGE_SHIFT, PAGE_SIZE
 
 __all__ = ["FrameArena", "Frames"]
@@ -62,6 +63,11 @@ class FrameArena:
         self.owner[frames] = 0
         self.referenced[frames] = False
         self._push(frames[~self.in_io[frames]])
+
+    def copy(self, frames: Frames) -> npt.NDArray[np.uint8]:
+        """The pages in ``frames`` as they are now, page-aligned."""
+        # Any mode but the default writes to the buffer without one more in between.
+        return self.pages.take(frames, axis=0, out=aligned_pages(frames.size), mode="clip")
 
     def begin_io(self, frames: Frames) -> None:
         """Keep ``frames`` from being reused or picked for reclaim until `end_io`."""

@@ -21,6 +21,7 @@ from anonfs.mm._fault import PageCut, PageLoad, PageRead
 from anonfs.mm._frames import Frames
 from anonfs.mm._image import Image
 from anonfs.mm._leaves import LEAF_SHIFT
+from anonfs.mm._promises import Promises
 from anonfs.mm._reclaim import Clock, Eviction, movable
 from anonfs.swap import SwapArea
 from anonfs.units import PAGE_SHIFT, PAGE_SIZE, Ino, pages_for
@@ -40,6 +41,7 @@ class Memory:
         self.frames = image.frames
         self.leaves = image.leaves
         self.swap = swap
+        self.promises = Promises(image.frames, swap)
         self.infos: set[AnonInodeInfo] = set()
         self.evictions: set[Eviction] = set()
         self._clock = Clock(image.frames)

@@ -66,11 +66,13 @@ class Eviction:
 
     def __init__(self, memory: "Memory", frames: Frames) -> None:
         self._memory = memory
-        snapshot = memory.frames.pages.take(frames, axis=0)
+        snapshot = memory.frames.copy(frames)
         filled = np.bitwise_or.reduce(snapshot.view(np.int64), axis=1) != 0
         self.slots = memory.swap.allocate(int(np.count_nonzero(filled)))
         with_slot = np.flatnonzero(filled)[: self.slots.size]
-        self._snapshot = snapshot[with_slot] if with_slot.size < frames.size else snapshot
+        if with_slot.size < frames.size:
+            snapshot = memory.frames.copy(frames[with_slot])
+        self._snapshot = snapshot
         self._zeros = frames[~filled]
         self._written = frames[with_slot]
         self._zero_positions = self._owners(self._zeros)

@@ -5,6 +5,7 @@ a `SwapStore` moves bytes and knows nothing else. This floor knows no inode and 
 """
 
 from anonfs.swap._area import SwapArea
+from anonfs.swap._buffers import aligned_pages
 from anonfs.swap._store import FileStore, MemoryStore, SwapStore
 
-__all__ = ["FileStore", "MemoryStore", "SwapArea", "SwapStore"]
+__all__ = ["FileStore", "MemoryStore", "SwapArea", "SwapStore", "aligned_pages"]

@@ -16,6 +16,7 @@ from anonfs.mm import Image, Memory, PageCut
 from anonfs.units import MAX_FILE_SIZE, Ino
 from anonfs.vfs._directory import Directory, check_name
 from anonfs.vfs._inode import Inode
+from anonfs.vfs._promising import Promising
 from anonfs.vfs._xattrs import Xattrs
 
 __all__ = ["ROOT", "FileSystem", "NewInode"]
@@ -43,16 +44,23 @@ class FileSystem:
     """The inodes of a mount by number, and the calls on them.
 
     Its `delete` is the delete operation of every dentry. ``opens`` counts the open file
-    descriptions of all inodes.
+    descriptions of all inodes. With ``overcommit`` sizes are free, see `Promising`.
     """
 
     def __init__(
-        self, image: Image, memory: Memory, root: NewInode, now: Callable[[], int] = time.time_ns
+        self,
+        image: Image,
+        memory: Memory,
+        root: NewInode,
+        now: Callable[[], int] = time.time_ns,
+        *,
+        overcommit: bool = False,
     ) -> None:
         self.memory = memory
         self.inodes: dict[Ino, Inode] = {}
         self.opens = 0
         self.xattrs = Xattrs(image.blobs, now)
+        self.promising = Promising(memory.promises, overcommit=overcommit)
         self._image = image
         self._now = now
         inode = self._make(root, parent=ROOT)
@@ -128,6 +136,7 @@ class FileSystem:
         require(not inode.names and not inode.opens, "an inode in use was deleted")
         if inode.info is not None:
             self.memory.delete(inode.info)
+        self.promising.forget(inode)
         self._image.blobs.drop(inode.target)
         self._image.blobs.drop(inode.xattrs)
         del self.inodes[inode.ino]
@@ -359,17 +368,19 @@ class FileSystem:
         """Give ``inode`` a size in bytes; ``cut`` is as for `Memory.truncate`.
 
         Raises:
-            AnonfsError: see `check_size`.
+            AnonfsError: ENOSPC, or see `check_size`; nothing was changed.
         """
         self.check_size(inode, size)
+        self.promising.grow(inode, size)
         if size < inode.size and inode.info is not None:
             self.memory.truncate(inode.info, size, cut)
         inode.size = size
+        self.promising.settle(inode)
         inode.unwritten = inode.unwritten and size > 0
         inode.touch(self._now())
 
     def written(self, inode: Inode, end: int) -> None:
-        """Bytes up to ``end`` were written."""
+        """Bytes up to ``end`` were written, while `Promising.writing` held."""
         inode.size = max(inode.size, end)
         inode.touch(self._now())
 
@@ -390,6 +401,7 @@ class FileSystem:
         for ino, inode in self.inodes.items():
             named = links[ino] + (ino == ROOT)
             require(inode.names == named, f"inode {ino}: {inode.names} names, {named} in the image")
+        self.promising.check_invariants(list(self.inodes.values()))
         require(self._image.inodes.live_rows() == sorted(self.inodes), "inodes differ from image")
 
 

@@ -42,7 +42,8 @@ class Inode:
     Sizes are bytes, times nanoseconds since the epoch, ``target`` and ``xattrs`` blobs. ``opens``
     counts open file descriptions, ``lookups`` the kernel's references that FORGET will return.
     ``unwritten`` says that a write of its pages was refused, so that the kernel's page cache may
-    hold the only copy of some and must not be dropped.
+    hold the only copy of some and must not be dropped. ``promised`` pages have a place for certain,
+    and ``writes`` are under way: see `Promising`.
     """
 
     __slots__ = (
@@ -53,9 +54,11 @@ class Inode:
         "ino",
         "lookups",
         "opens",
+        "promised",
         "share_ring",
         "unwritten",
         "words",
+        "writes",
     )
 
     mode = _Word(0)
@@ -80,7 +83,9 @@ class Inode:
         self.directory: Directory | None = None
         self.opens = 0
         self.lookups = 0
+        self.promised = 0
         self.unwritten = False
+        self.writes = 0
 
     @property
     def is_regular(self) -> bool:

@@ -6,7 +6,15 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
 from anonfs.errors import AnonfsError
-from anonfs.inspection import PREFIX, Area, Counts, PageCounts, PageRun, bounded_lines
+from anonfs.inspection import (
+    PREFIX,
+    Area,
+    Counts,
+    PageCounts,
+    PageRun,
+    Reserved,
+    bounded_lines,
+)
 from anonfs.units import pages_for
 from anonfs.vfs import Inode
 from anonfs.vm import ShareRing
@@ -31,6 +39,7 @@ class Inspection:
         self._readers = {
             b"kind": self._kind,
             b"pages": self._pages,
+            b"reserved": self._reserved,
             b"pagemap": self._pagemap,
             b"ring": self._ring,
             b"count": self._count,
@@ -105,6 +114,10 @@ class Inspection:
         total, info = pages_for(inode.size), inode.info
         in_core, on_swap = (info.in_core, info.on_swap) if info is not None else (0, 0)
         return PageCounts(total, total - in_core - on_swap, in_core, on_swap).render()
+
+    @staticmethod
+    async def _reserved(inode: Inode, _uid: int) -> str:
+        return Reserved(inode.promised).render()
 
     @staticmethod
     async def _pagemap(inode: Inode, _uid: int) -> str:

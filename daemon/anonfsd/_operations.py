@@ -236,13 +236,13 @@ class Operations(pyfuse3.Operations):
 
     @answered
     async def statfs(self, ctx: RequestContext) -> StatvfsData:
-        """STATFS: what budget and swap have in all, and what of it is left."""
+        """STATFS: what can be promised in all, and what of it is left."""
         del ctx
-        memory = self.filesystem.memory
+        promises = self.filesystem.memory.promises
         data = StatvfsData()
         data.f_bsize = data.f_frsize = PAGE_SIZE
-        data.f_blocks = memory.frames.count + memory.swap.slots
-        data.f_bfree = data.f_bavail = memory.frames.free + memory.swap.free
+        data.f_blocks = promises.capacity
+        data.f_bfree = data.f_bavail = promises.free
         data.f_files = self.filesystem.most_inodes
         data.f_ffree = data.f_favail = data.f_files - len(self.filesystem.inodes)
         data.f_namemax = NAME_MAX
@@ -283,12 +283,14 @@ class Operations(pyfuse3.Operations):
         self.filesystem.check_size(inode, off + len(buf))
         if not buf:
             return 0
+        info = _pages_of(inode)
         try:
-            await self.pager.write(_pages_of(inode), off, buf)
+            with self.filesystem.promising.writing(inode, off, len(buf)):
+                await self.pager.write(info, off, buf)
+                self.filesystem.written(inode, off + len(buf))
         except OSError:
             inode.unwritten = True
             raise
-        self.filesystem.written(inode, off + len(buf))
         return len(buf)
 
     @answered

@@ -30,6 +30,7 @@ class Options:
     swap: Path | None
     swap_size: int
     keep_swap: bool
+    overcommit: bool
     check: bool
 
     @classmethod
@@ -41,6 +42,7 @@ class Options:
             swap=given.swap.absolute() if given.swap else None,
             swap_size=_swap_size(given.swap_size),
             keep_swap=given.keep_swap,
+            overcommit=given.overcommit,
             check=given.check,
         )
 
@@ -76,6 +78,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--swap", type=Path, help="path of the swap file")
     parser.add_argument("--swap-size", default="1G", help="size of the swap file")
     parser.add_argument("--keep-swap", action="store_true", help="leave the file its name")
+    parser.add_argument("--overcommit", action="store_true", help="sizes are free, pages are not")
     parser.add_argument("--check", action="store_true", help="keep checking invariants (slow)")
     parser.add_argument("--ready-fd", type=int, help="tell on this descriptor when mounted")
     return parser.parse_args(arguments)

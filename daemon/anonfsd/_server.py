@@ -35,6 +35,7 @@ from anonfsd._mounts import (
 from anonfsd._operations import Operations
 from anonfsd._options import Options
 from anonfsd._pager import Pager
+from anonfsd._refusal import FirstRefusal
 from anonfsd._rings import Rings
 from anonfsd._swapout import SwapOut
 from anonfsd._tuning import tune
@@ -98,7 +99,10 @@ class _Server:
         mode = stat.S_IFDIR | (0o1777 if others_allowed() else 0o700)
         memory = Memory(image, swap)
         self._pager = Pager(memory)
-        self._filesystem = FileSystem(image, memory, NewInode(mode, os.getuid(), os.getgid()))
+        root = NewInode(mode, os.getuid(), os.getgid())
+        self._filesystem = FileSystem(image, memory, root, overcommit=options.overcommit)
+        if not options.overcommit:
+            memory.promises.on_refusal = FirstRefusal(mounted.point)
         self._operations = Operations(self._filesystem, self._pager, self._ending.set)
         self._connection = Connection(device, self._operations)
 

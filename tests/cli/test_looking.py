@@ -12,6 +12,7 @@ from tests.cli.conftest import Run
 VALUES = {
     "kind": "shared\n",
     "pages": "total=3 none=1 in_core=1 on_swap=1\n",
+    "reserved": "pages=2\n",
     "pagemap": "0-0 in_core\n1-1 on_swap\n2-2 none\n",
     "ring": f"{os.getpid()} 7f0000001000-7f0000003000 4096 rw-s\n999999999 - 0 r--s\n",
     "count": "dentry=4 areas=2 opens=1 links=1 loaded_ptes=7\n",
@@ -39,6 +40,7 @@ def test_stat(run: Run, file: Path) -> None:
     assert ran.out.splitlines()[0] == f"{file}: shared, 12 KiB"
     assert ["pages", "3", "12", "KiB"] in lines
     assert ["on", "swap", "1", "4", "KiB"] in lines
+    assert ["reserved", "2", "8", "KiB"] in lines
     assert ran.out.splitlines()[-1] == "dentry count 4: vm areas 2, opens 1, links 1; loaded PTEs 7"
 
 
@@ -48,6 +50,7 @@ def test_stat_as_json(run: Run, file: Path) -> None:
         "kind": "shared",
         "size": 12288,
         "pages": {"total": 3, "none": 1, "in_core": 1, "on_swap": 1},
+        "reserved": {"pages": 2},
         "counts": {"dentry": 4, "areas": 2, "opens": 1, "links": 1, "loaded_ptes": 7},
     }
 

@@ -71,10 +71,11 @@ def test_a_daemon_that_says_nothing(mount: Run, log: Path, monkeypatch: pytest.M
 
 
 def test_the_daemon_gets_absolute_paths() -> None:
-    plan = _mount.Plan(Path("/mnt"), "64M", Path("/swap"), "2G", keep_swap=True)
+    swap = Path("/swap")
+    plan = _mount.Plan(Path("/mnt"), "64M", swap, "2G", keep_swap=True, overcommit=True)
     assert plan.command() == [
         *(sys.executable, "-m", "anonfsd", "/mnt", "--budget", "64M"),
-        *("--swap", "/swap", "--swap-size", "2G", "--keep-swap"),
+        *("--swap", "/swap", "--swap-size", "2G", "--keep-swap", "--overcommit"),
     ]
 
 

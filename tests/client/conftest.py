@@ -45,6 +45,7 @@ def attributes(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     values = {
         "user.anonfs.kind": "shared\n",
         "user.anonfs.pages": "total=4 none=1 in_core=2 on_swap=1\n",
+        "user.anonfs.reserved": "pages=4\n",
         "user.anonfs.pagemap": "0-1 in_core\n2-2 on_swap\n3-3 none\n",
         "user.anonfs.ring": "7 1000-3000 4096 rw-s\n8 - 0 r--s\n...\n",
         "user.anonfs.count": "dentry=3 areas=2 opens=0 links=1 loaded_ptes=5\n",

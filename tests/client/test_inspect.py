@@ -14,7 +14,7 @@ from anonfs.client import (
     inspect,
     swap_out,
 )
-from anonfs.inspection import Area, Counts, PageCounts, PageRun
+from anonfs.inspection import Area, Counts, PageCounts, PageRun, Reserved
 
 
 @pytest.mark.usefixtures("attributes")
@@ -27,6 +27,7 @@ def test_every_attribute_is_typed(fake_mount: Path) -> None:
     assert seen.areas == [Area(7, 0x1000, 0x3000, 4096, "rw-s"), Area(8, None, None, 0, "r--s")]
     assert not seen.areas_complete
     assert seen.counts == Counts(3, 2, 0, 1, 5)
+    assert seen.reserved == Reserved(4)
 
 
 @pytest.mark.usefixtures("attributes")

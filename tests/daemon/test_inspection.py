@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from anonfs.errors import AnonfsError
-from anonfs.inspection import Area, Counts, PageCounts, PageRun, parse_lines
+from anonfs.inspection import Area, Counts, PageCounts, PageRun, Reserved, parse_lines
 from anonfs.mm import Image, Memory
 from anonfs.mm.sync import swap_out, write
 from anonfs.swap import MemoryStore, SwapArea
@@ -28,7 +28,7 @@ class Looked:
     def __init__(self) -> None:
         image = Image(16)
         self.image = image
-        self.memory = Memory(image, SwapArea(MemoryStore(32)))
+        self.memory = Memory(image, SwapArea(MemoryStore(512)))
         self.filesystem = FileSystem(image, self.memory, NewInode(0o040755, 0, 0))
         self.inode = self.filesystem.make(ROOT, b"f", NewInode(0o100644, 0, 0))
         self.looks = 0
@@ -95,7 +95,7 @@ def test_only_files_have_them(looked: Looked) -> None:
         _refused(partial(looked.get, "kind", inode=inode), errno.ENODATA)
         _refused(partial(looked.set, "swapout", b"all", inode), errno.EPERM)
     names = {name.decode() for name in looked.inspection.names(looked.inode)}
-    short = "kind", "pages", "pagemap", "ring", "count", "swapout"
+    short = "kind", "pages", "reserved", "pagemap", "ring", "count", "swapout"
     assert names == {f"user.anonfs.{name}" for name in short}
 
 
@@ -110,8 +110,14 @@ def test_unknown_and_write_only_names(looked: Looked) -> None:
     for name in ("", "nonsense", "kind.x", "user.anonfs.kind"):
         _refused(partial(looked.get, name), errno.ENODATA)
     _refused(lambda: looked.get("swapout"), errno.EPERM)
-    for name in ("kind", "pages", "pagemap", "ring", "count", "nonsense", ""):
+    for name in ("kind", "pages", "reserved", "pagemap", "ring", "count", "nonsense", ""):
         _refused(partial(looked.set, name, b"all"), errno.EPERM)
+
+
+def test_reserved(looked: Looked) -> None:
+    assert looked.get("reserved") == "pages=0"
+    looked.filesystem.truncate(looked.inode, 10 * PAGE_SIZE - 5)
+    assert Reserved.parse(looked.get("reserved")) == Reserved(10)
 
 
 def test_pages(looked: Looked) -> None:

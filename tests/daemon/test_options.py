@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
+from anonfs.swap import aligned_pages
 from anonfs.units import PAGE_SIZE
 from anonfsd._options import OptionError, Options, parse_arguments
 
@@ -35,6 +36,7 @@ def test_defaults() -> None:
     assert (options.mountpoint, options.swap) == (Path("/mnt"), None)
     assert (options.budget, options.swap_size) == (256 * _MEBIBYTE, 1 << 30)
     assert not options.keep_swap
+    assert not options.overcommit
     assert options.frames == 65536
 
 
@@ -128,11 +130,11 @@ def test_a_swap_file(tmp_path: Path) -> None:
 def test_a_swap_file_has_no_name_while_in_use(tmp_path: Path) -> None:
     store = _swap(tmp_path / "swap").make_swap()
     assert list(tmp_path.iterdir()) == []
-    page = memoryview(bytearray(b"s" * PAGE_SIZE))
-    store.write_from(PAGE_SIZE, page)
-    back = memoryview(bytearray(PAGE_SIZE))
-    store.read_into(PAGE_SIZE, back)
-    assert back == page
+    page, back = aligned_pages(1), aligned_pages(1)
+    page[:] = ord("s")
+    store.write_from(PAGE_SIZE, page.data.cast("B"))
+    store.read_into(PAGE_SIZE, back.data.cast("B"))
+    assert (back == page).all()
     store.close()
 
 

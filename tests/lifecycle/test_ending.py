@@ -21,7 +21,7 @@ from tests.support.programs import environment, python
 
 _SECONDS = 20.0
 _PAGES = 64
-_FAR = 1 << 30
+_FAR = 4 << 20
 
 
 def _use(path: Path) -> None:

@@ -88,7 +88,7 @@ def _fill(path: Path, pages: int) -> None:
 def test_a_swap_out_that_finds_no_room_loses_nothing_however_often_it_is_tried(
     mount_factory: Callable[..., Mounted],
 ) -> None:
-    mounted = mount_factory(budget="2M", swap_size="2M")
+    mounted = mount_factory(budget="2M", swap_size="2M", overcommit=True)
     path = mounted.path / "f"
     with Child(_fill, path, 2048) as child:
         assert child.said() == "filled"
@@ -117,7 +117,7 @@ def test_a_full_mount_can_be_cut_and_used_again(mount_factory: Callable[..., Mou
     path = mounted.path / "f"
     fd = os.open(path, os.O_CREAT | os.O_RDWR)
     assert _write_until_refused(fd) == errno.ENOSPC
-    for size in (1000 * PAGE_SIZE + 5, 100 * PAGE_SIZE + 5, 7):
+    for size in (700 * PAGE_SIZE + 5, 100 * PAGE_SIZE + 5, 7):
         os.ftruncate(fd, size)
     subprocess.run(["sync", "-f", path], check=True, timeout=20)
     assert os.pread(fd, 100, 0) == b"0000000"

@@ -20,6 +20,7 @@ from tests.posix.reference import (
     outcome,
     times_changed,
 )
+from tests.support.mounts import Mounted
 
 
 def _again(fd: int) -> bytes:
@@ -99,8 +100,8 @@ def test_truncate_errors(directory: Path) -> object:
     return record
 
 
-def test_no_size_beyond_the_limit(shared_mount: Path) -> None:
-    with descriptor(shared_mount / "f") as fd:
+def test_no_size_beyond_the_limit(mount_factory: Callable[..., Mounted]) -> None:
+    with descriptor(mount_factory(overcommit=True).path / "f") as fd:
         assert outcome(os.ftruncate, fd, MAX_FILE_SIZE) is None
         for size in (MAX_FILE_SIZE + 1, 1 << 62, (1 << 63) - 1):
             assert outcome(os.ftruncate, fd, size) == "EFBIG"
@@ -109,9 +110,9 @@ def test_no_size_beyond_the_limit(shared_mount: Path) -> None:
         assert os.fstat(fd).st_size == MAX_FILE_SIZE
 
 
-def test_a_sparse_file_of_16_tebibytes(shared_mount: Path) -> None:
+def test_a_sparse_file_of_16_tebibytes(mount_factory: Callable[..., Mounted]) -> None:
     size = 16 << 40
-    with descriptor(shared_mount / "f") as fd:
+    with descriptor(mount_factory(overcommit=True).path / "f") as fd:
         os.ftruncate(fd, size)
         assert os.fstat(fd).st_blocks == 0
         os.pwrite(fd, b"last page" * 100, size - PAGE_SIZE)

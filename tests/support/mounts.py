@@ -86,6 +86,7 @@ class Mounted:
     Args:
         budget: the in-core budget, as the daemon's option takes it.
         swap_size: the same for its swap area.
+        overcommit: whether sizes are free, for tests that make sparse giants.
         arguments: further options of the daemon; by default it checks its invariants.
         program: what Python runs as the daemon.
     """
@@ -97,6 +98,7 @@ class Mounted:
         *,
         budget: str = "8M",
         swap_size: str = "256M",
+        overcommit: bool = False,
         arguments: Sequence[str] = ("--check",),
         program: Sequence[str] = ("-m", "anonfsd"),
     ) -> None:
@@ -113,6 +115,8 @@ class Mounted:
         """The end of the log, once stopped."""
         self._log = self.workplace / "log"
         sizes = ["--budget", budget, "--swap-size", swap_size]
+        if overcommit:
+            sizes.append("--overcommit")
         self._options = [*sizes, "--swap", str(self.workplace / "swap"), *arguments]
         self._program = list(program)
         self._pidfd = -1

@@ -1,11 +1,14 @@
 import errno
+import fcntl
 import os
 import stat
+import tempfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from anonfs.swap import FileStore
+from anonfs.swap import FileStore, aligned_pages
 from anonfs.units import PAGE_SIZE
 
 
@@ -54,12 +57,33 @@ def test_a_size_beyond_the_file_system_leaves_no_file(tmp_path: Path) -> None:
 
 def test_bytes_come_back(tmp_path: Path) -> None:
     store = FileStore.create(tmp_path / "swap", 4 * PAGE_SIZE)
-    data = os.urandom(2 * PAGE_SIZE)
-    store.write_from(PAGE_SIZE, memoryview(data))
-    found = bytearray(len(data))
-    store.read_into(PAGE_SIZE, memoryview(found))
+    data, found = aligned_pages(2), aligned_pages(2)
+    data[:] = np.frombuffer(os.urandom(data.size), np.uint8).reshape(data.shape)
+    store.write_from(PAGE_SIZE, data.data.cast("B"))
+    store.read_into(PAGE_SIZE, found.data.cast("B"))
     store.close()
-    assert found == data
+    assert (found == data).all()
+
+
+def test_it_goes_past_the_page_cache_where_it_can() -> None:
+    store = FileStore.create(None, PAGE_SIZE)
+    direct = fcntl.fcntl(store._fd, fcntl.F_GETFL) & os.O_DIRECT
+    store.close()
+    with tempfile.TemporaryFile(dir="/var/tmp") as file:
+        try:
+            fcntl.fcntl(file, fcntl.F_SETFL, os.O_DIRECT)
+        except OSError:
+            assert not direct
+        else:
+            assert direct
+
+
+@pytest.mark.parametrize("count", [1, 2, 256])
+def test_buffers_are_aligned(count: int) -> None:
+    pages = aligned_pages(count)
+    assert pages.ctypes.data % PAGE_SIZE == 0
+    assert pages.shape == (count, PAGE_SIZE)
+    assert pages.flags.c_contiguous
 
 
 def test_a_file_that_was_cut_under_us_is_an_io_error(tmp_path: Path) -> None:

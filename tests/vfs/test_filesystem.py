@@ -18,7 +18,7 @@ DIRECTORY = NewInode(stat.S_IFDIR | 0o755, 1000, 100)
 @pytest.fixture
 def fs() -> Iterator[FileSystem]:
     image = Image(16)
-    memory = Memory(image, SwapArea(MemoryStore(16)))
+    memory = Memory(image, SwapArea(MemoryStore(1024)))
     ticks = iter(range(1, 1 << 30))
     filesystem = FileSystem(
         image, memory, NewInode(stat.S_IFDIR | 0o755, 0, 0), now=lambda: next(ticks)
@@ -241,8 +241,8 @@ def test_exchange(fs: FileSystem) -> None:
 def test_truncate_and_its_bounds(fs: FileSystem) -> None:
     made = file(fs)
     before = made.mtime
-    fs.truncate(made, 1 << 44)
-    assert made.size == 1 << 44
+    fs.truncate(made, 1 << 20)
+    assert made.size == 1 << 20
     assert made.mtime == made.ctime > before
     raises(errno.EFBIG, fs.truncate, made, (1 << 50) + 1)
     raises(errno.EINVAL, fs.truncate, made, -1)
@@ -253,8 +253,9 @@ def test_truncate_and_its_bounds(fs: FileSystem) -> None:
 
 def test_writing_moves_the_end_and_mtime(fs: FileSystem) -> None:
     made = file(fs)
-    fs.written(made, 100)
-    fs.written(made, 50)
+    with fs.promising.writing(made, 0, 100):
+        fs.written(made, 100)
+        fs.written(made, 50)
     assert made.size == 100
 
 

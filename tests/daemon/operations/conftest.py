@@ -16,6 +16,15 @@ def failing_mount() -> Iterator[Mount]:
 
 
 @pytest.fixture
+def overcommitted_mount() -> Iterator[Mount]:
+    """A mount where sizes are free."""
+    with closing(Mount(overcommit=True)) as mount:
+        yield mount
+        mount.check()
+        assert mount.failures == 0
+
+
+@pytest.fixture
 def mount(failing_mount: Mount) -> Iterator[Mount]:
     yield failing_mount
     failing_mount.check()

@@ -18,16 +18,18 @@ from tests.daemon.operations.fakes import FakeInspection, FakeRings
 from tests.daemon.operations.requests import CTX, setattr_fields
 
 FRAMES = 64
+SLACK = 256
+"""Pages that are never promised."""
 
 
 class Mount:
     """Operations over a small file system, and an inode of each kind in it."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, overcommit: bool = False) -> None:
         self.image = Image(FRAMES)
-        self.memory = Memory(self.image, SwapArea(MemoryStore(2 * FRAMES)))
+        self.memory = Memory(self.image, SwapArea(MemoryStore(2 * FRAMES + SLACK)))
         root = NewInode(stat.S_IFDIR | 0o755, 0, 0)
-        self.filesystem = FileSystem(self.image, self.memory, root)
+        self.filesystem = FileSystem(self.image, self.memory, root, overcommit=overcommit)
         self.failures = 0
         operations: Any = Operations(self.filesystem, Pager(self.memory), self._fail)
         operations.rings = self.rings = FakeRings()

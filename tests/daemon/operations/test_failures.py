@@ -90,8 +90,11 @@ def test_forget_answers_nobody(failing_mount: Mount, error: Exception) -> None:
 
 
 @pytest.mark.parametrize("where", ["allocate", "release"])
-def test_no_memory_half_way(mount: Mount, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+def test_no_memory_half_way(
+    overcommitted_mount: Mount, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
     """A write that fails for want of memory leaves the file as it was."""
+    mount = overcommitted_mount
     fh = mount.open()
     mount.write(fh, 0, b"kept")
     with monkeypatch.context() as patched:

@@ -69,7 +69,8 @@ def test_writes_at_absurd_offsets(mount: Mount, offset: int, answer: str) -> Non
     assert mount.memory.frames.used == 0
 
 
-def test_the_last_byte_that_a_file_can_have(mount: Mount) -> None:
+def test_the_last_byte_that_a_file_can_have(overcommitted_mount: Mount) -> None:
+    mount = overcommitted_mount
     fh = mount.open()
     assert mount.write(fh, MAX_FILE_SIZE - 2, b"xy") == 2
     assert mount.call("read", fh, MAX_FILE_SIZE - 3, 100) == b"\0xy"

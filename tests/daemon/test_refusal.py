@@ -1,0 +1,17 @@
+import logging
+from pathlib import Path
+
+import pytest
+
+from anonfsd._refusal import FirstRefusal
+
+
+def test_one_line_in_a_lifetime(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    refusal = FirstRefusal(Path("/run/anonfs"))
+    refusal(4 << 30, 384)
+    refusal(1, 0)
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    for word in ("/run/anonfs", "16 TiB", "1.5 MiB", "--overcommit"):
+        assert word in record.getMessage()
