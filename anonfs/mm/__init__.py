@@ -6,9 +6,11 @@ the state, `Memory` the calls on it; what blocks is handed out as `Work`.
 
 from anonfs.mm import sync
 from anonfs.mm._anon_inode_info import AnonInodeInfo
+from anonfs.mm._budget import Budget
 from anonfs.mm._entry import PageState
 from anonfs.mm._fault import PageCut, PageLoad, PageRead
 from anonfs.mm._image import BlobStore, Image, NameTable
+from anonfs.mm._loaded import LoadedPages, Unload
 from anonfs.mm._memory import EVICTION_BATCH, Memory
 from anonfs.mm._promises import Promises
 from anonfs.mm._reclaim import Eviction
@@ -18,8 +20,10 @@ __all__ = [
     "EVICTION_BATCH",
     "AnonInodeInfo",
     "BlobStore",
+    "Budget",
     "Eviction",
     "Image",
+    "LoadedPages",
     "Memory",
     "NameTable",
     "PageCut",
@@ -27,6 +31,7 @@ __all__ = [
     "PageRead",
     "PageState",
     "Promises",
+    "Unload",
     "Work",
     "perform",
     "sync",

@@ -52,6 +52,13 @@ class FrameArena:
         """The frames that hold a page, or whose I/O has not ended."""
         return self.count - self.free
 
+    @property
+    def resident(self) -> int:
+        return self.used
+
+    def trim(self, wanted: int) -> int:
+        return 0
+
     def allocate(self, wanted: int) -> Frames:
         """Exactly ``wanted`` frames, which the caller has seen to be free."""
         require(wanted <= self.free, "more frames allocated than are free")

@@ -21,6 +21,7 @@ from anonfs.mm._fault import PageCut, PageLoad, PageRead
 from anonfs.mm._frames import Frames
 from anonfs.mm._image import Image
 from anonfs.mm._leaves import LEAF_SHIFT
+from anonfs.mm._loaded import LoadedPages
 from anonfs.mm._promises import Promises
 from anonfs.mm._reclaim import Clock, Eviction, movable
 from anonfs.swap import SwapArea
@@ -42,6 +43,7 @@ class Memory:
         self.leaves = image.leaves
         self.swap = swap
         self.promises = Promises(image.frames, swap)
+        self.loaded = LoadedPages()
         self.infos: set[AnonInodeInfo] = set()
         self.evictions: set[Eviction] = set()
         self._clock = Clock(image.frames)
@@ -55,6 +57,7 @@ class Memory:
     def delete(self, info: AnonInodeInfo) -> None:
         """Free all pages of ``info`` and forget it."""
         self.clear(info, 0)
+        self.loaded.drop(info)
         self.infos.discard(info)
 
     # -- reading ---------------------------------------------------------------------------
@@ -206,12 +209,18 @@ class Memory:
 
     # -- freeing ---------------------------------------------------------------------------
 
+    @staticmethod
+    def is_cut(info: AnonInodeInfo, size: int, cut: PageCut) -> bool:
+        """Whether ``cut``, performed, is still what a truncation to ``size`` bytes needs."""
+        return int(info.entries(size >> PAGE_SHIFT, 1)[0]) == cut.entry
+
     def truncate(self, info: AnonInodeInfo, size: int, cut: PageCut | None = None) -> None:
         """Free the pages beyond ``size`` bytes and clear the rest of the last one.
 
         ``cut`` is the work before it, performed; nothing has written to the page since.
         """
         self.clear(info, pages_for(size))
+        self.loaded.drop(info, pages_for(size))
         tail = size & (PAGE_SIZE - 1)
         entry = info.entries(size >> PAGE_SHIFT, 1)
         if not tail or not entry.any():
@@ -248,6 +257,10 @@ class Memory:
         self.evictions.add(eviction)
         return eviction
 
+    def work_to_evict(self, wanted: int) -> Eviction | None:
+        """An eviction of up to ``wanted`` cold frames, or None if none can be evicted now."""
+        return self._evict(self._clock.pick(wanted))
+
     def work_to_swap_out(
         self, info: AnonInodeInfo, first: int, last: int
     ) -> tuple[Eviction | None, int]:
@@ -278,6 +291,7 @@ class Memory:
         self.frames.check_invariants()
         self.swap.check_invariants()
         self.leaves.check_invariants()
+        self.loaded.check_invariants()
         for info in self.infos:
             info.check_invariants()
         positions = self.leaves.live_positions()

@@ -60,7 +60,7 @@ class FileSystem:
         self.inodes: dict[Ino, Inode] = {}
         self.opens = 0
         self.xattrs = Xattrs(image.blobs, now)
-        self.promising = Promising(memory.promises, overcommit=overcommit)
+        self.promising = Promising(memory, self.inodes, overcommit=overcommit)
         self._image = image
         self._now = now
         inode = self._make(root, parent=ROOT)
@@ -376,7 +376,6 @@ class FileSystem:
             self.memory.truncate(inode.info, size, cut)
         inode.size = size
         self.promising.settle(inode)
-        inode.unwritten = inode.unwritten and size > 0
         inode.touch(self._now())
 
     def written(self, inode: Inode, end: int) -> None:

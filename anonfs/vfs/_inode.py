@@ -41,9 +41,7 @@ class Inode:
 
     Sizes are bytes, times nanoseconds since the epoch, ``target`` and ``xattrs`` blobs. ``opens``
     counts open file descriptions, ``lookups`` the kernel's references that FORGET will return.
-    ``unwritten`` says that a write of its pages was refused, so that the kernel's page cache may
-    hold the only copy of some and must not be dropped. ``promised`` pages have a place for certain,
-    and ``writes`` are under way: see `Promising`.
+    ``promised`` pages have a place for certain, and ``writes`` are under way: see `Promising`.
     """
 
     __slots__ = (
@@ -56,7 +54,6 @@ class Inode:
         "opens",
         "promised",
         "share_ring",
-        "unwritten",
         "words",
         "writes",
     )
@@ -84,7 +81,6 @@ class Inode:
         self.opens = 0
         self.lookups = 0
         self.promised = 0
-        self.unwritten = False
         self.writes = 0
 
     @property

@@ -2,7 +2,10 @@
 
 By default those are the pages up to its size, whether they exist or not, so that what fails for
 want of room is the ftruncate(2) or write(2) that would make it larger, and never a store to a
-mapping. With ``overcommit`` sizes are free, and a page is promised a place when it comes to exist.
+mapping. With ``overcommit`` sizes are free, and a page is promised a place when it is handed out:
+by a READ, which whoever dirties it must have made before, or when write(2) makes it. So what fails
+then is the fault, and never the write-back. A page that was handed out and is still a hole when it
+leaves the page cache needs no place any more.
 
 A write may have to wait between being promised its pages and storing them, and meanwhile others
 may write or truncate. So while writes are under way promises only grow; when the last has ended,
@@ -13,22 +16,26 @@ well or not, the inode keeps what it needs and the rest is given back::
     promised   ├──────────────────────┤ while it lasts; then as many as the size has
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+import numpy as np
+
 from anonfs.errors import require
-from anonfs.mm import Promises
-from anonfs.units import PAGE_SHIFT, pages_for
+from anonfs.mm import AnonInodeInfo, Memory
+from anonfs.units import PAGE_SHIFT, Ino, pages_for
 from anonfs.vfs._inode import Inode
 
 __all__ = ["Promising"]
 
 
 class Promising:
-    """Makes ``promises`` to inodes: ``inode.promised`` is how many pages, ``writes`` is ours."""
+    """Makes promises to ``inodes``: ``inode.promised`` is how many pages, ``writes`` is ours."""
 
-    def __init__(self, promises: Promises, *, overcommit: bool) -> None:
-        self._promises = promises
+    def __init__(self, memory: Memory, inodes: Mapping[Ino, Inode], *, overcommit: bool) -> None:
+        self._promises = memory.promises
+        self._loaded = memory.loaded
+        self._inodes = inodes
         self._overcommit = overcommit
 
     @contextmanager
@@ -40,11 +47,15 @@ class Promising:
         """
         self._raise_to(inode, self._wanted(inode, offset, size))
         inode.writes += 1
+        written = False
         try:
             yield
+            written = True
         finally:
             inode.writes -= 1
-            self.settle(inode)
+            # With overcommit each page had its promise, and there is nothing to give back.
+            if not (written and self._overcommit):
+                self.settle(inode)
 
     def _wanted(self, inode: Inode, offset: int, size: int) -> int:
         """The pages that ``inode`` has to be promised before a write."""
@@ -53,7 +64,29 @@ class Promising:
         if inode.info is None:
             return 0
         first = offset >> PAGE_SHIFT
-        return inode.promised + inode.info.holes(first, pages_for(offset + size) - first)
+        return inode.promised + self._fresh(inode.info, first, pages_for(offset + size) - first)
+
+    def _fresh(self, info: AnonInodeInfo, first: int, count: int) -> int:
+        """How many of ``count`` pages from ``first`` neither exist nor were handed out."""
+        if info.holes(first, count) == 0:
+            return 0
+        holes = info.entries(first, count) == 0
+        return int(np.count_nonzero(holes & ~self._loaded.mask(info, first, count)))
+
+    def hand_out(self, inode: Inode, first: int, count: int) -> None:
+        """``count`` pages from ``first`` are about to be handed out: they may be written to.
+
+        Raises:
+            AnonfsError: ENOSPC; nothing was changed.
+        """
+        if self._overcommit and inode.info is not None:
+            self._raise_to(inode, inode.promised + self._fresh(inode.info, first, count))
+
+    def take_back(self, inode: Inode, holes: int) -> None:
+        """So many pages of ``inode`` that had been handed out are holes, and handed out no more."""
+        if self._overcommit:
+            self._promises.give_back(holes)
+            inode.promised -= holes
 
     def grow(self, inode: Inode, size: int) -> None:
         """Promise what ``inode`` needs to have ``size`` bytes. Raises AnonfsError: ENOSPC."""
@@ -61,9 +94,19 @@ class Promising:
             self._raise_to(inode, pages_for(size))
 
     def _raise_to(self, inode: Inode, pages: int) -> None:
-        if pages > inode.promised:
-            self._promises.make(pages - inode.promised)
-            inode.promised = pages
+        if pages <= inode.promised:
+            return
+        spare = inode.promised
+        if self._overcommit and pages - inode.promised > self._promises.free:
+            self._settle_all()
+        spare -= inode.promised
+        self._promises.make(pages - spare - inode.promised)
+        inode.promised = pages - spare
+
+    def _settle_all(self) -> None:
+        """Look for promises that nobody needs: pages that turned out to be zeros are not told."""
+        for inode in self._inodes.values():
+            self.settle(inode)
 
     def settle(self, inode: Inode) -> None:
         """Give back what ``inode`` does not need, unless a write is under way."""
@@ -75,7 +118,12 @@ class Promising:
     def _needed(self, inode: Inode) -> int:
         if inode.info is None:
             return 0
-        return inode.allocated if self._overcommit else pages_for(inode.size)
+        if not self._overcommit:
+            return pages_for(inode.size)
+        return inode.allocated + sum(
+            int(np.count_nonzero(loaded & (inode.info.entries(first, loaded.size) == 0)))
+            for first, loaded in self._loaded.of(inode.info)
+        )
 
     def forget(self, inode: Inode) -> None:
         """Give back all that ``inode`` was promised: its pages are gone."""

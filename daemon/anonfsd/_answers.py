@@ -15,7 +15,7 @@ from pyfuse3 import FUSEError
 
 from anonfs.errors import AnonfsError, InvariantError
 
-__all__ = ["Failing", "answered"]
+__all__ = ["Failing", "answered", "errno_for"]
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +35,23 @@ class Failing(Protocol):
 _Self = TypeVar("_Self", bound=Failing)
 
 
+def errno_for(failing: Failing, name: str, error: Exception) -> int:
+    """The errno that an ``error`` of ``name`` is answered with; what is unforeseen is logged."""
+    if isinstance(error, FUSEError):
+        return int(error.errno)
+    if isinstance(error, AnonfsError):
+        return error.errno or errno.EIO
+    if isinstance(error, MemoryError):
+        log.error("%s: out of memory", name)
+        return errno.ENOMEM
+    if isinstance(error, InvariantError):
+        log.error("%s: the state is broken, the mount ends", name, exc_info=error)
+        failing.fail()
+    else:
+        log.error("%s failed", name, exc_info=error)
+    return errno.EIO
+
+
 def answered(
     handler: Callable[Concatenate[_Self, _P], Coroutine[Any, Any, _R]],
 ) -> Callable[Concatenate[_Self, _P], Coroutine[Any, Any, _R]]:
@@ -45,19 +62,8 @@ def answered(
             raise FUSEError(errno.EIO)
         try:
             return await handler(self, *args, **kwargs)
-        except FUSEError:
-            raise
-        except AnonfsError as error:
-            raise FUSEError(error.errno or errno.EIO) from None
-        except InvariantError:
-            log.exception("%s: the state is broken, the mount ends", handler.__name__)
-            self.fail()
-        except MemoryError:
-            log.error("%s: out of memory", handler.__name__)  # noqa: TRY400
-            raise FUSEError(errno.ENOMEM) from None
-        except Exception:
-            log.exception("%s failed", handler.__name__)
-        raise FUSEError(errno.EIO)
+        except Exception as error:  # noqa: BLE001  whatever it is, the kernel waits for an answer
+            raise FUSEError(errno_for(self, handler.__name__, error)) from None
 
     functools.update_wrapper(answering, handler)
     return answering

@@ -18,15 +18,10 @@ _T = TypeVar("_T")
 
 @dataclass(slots=True)
 class OpenFile:
-    """An open file description; ``pid`` opened it.
-
-    One of the daemon's own is not ``counted``: it lasts as long as one write-back and refers to an
-    inode that the kernel holds anyway.
-    """
+    """An open file description; ``pid`` opened it."""
 
     inode: Inode
     pid: int
-    counted: bool
 
 
 @dataclass(slots=True)

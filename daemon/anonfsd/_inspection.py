@@ -2,8 +2,10 @@
 
 import errno
 import re
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+import trio
 
 from anonfs.errors import AnonfsError
 from anonfs.inspection import (
@@ -24,9 +26,10 @@ __all__ = ["Inspection"]
 
 _PREFIX = PREFIX.encode()
 _LONG_REQUESTS = 500
+_SWAP_OUT_THREADS = 4
 _RANGE = re.compile(rb"(\d{1,15})-(\d{1,15})")
 
-SwapOut = Callable[[Inode, int, int], Awaitable[None]]
+SwapOut = Callable[[Inode, int, int], None]
 
 
 class Inspection:
@@ -36,6 +39,7 @@ class Inspection:
         self._rings = rings
         self._swap_out = swap_out
         self._waiting = 0
+        self._limiter = trio.CapacityLimiter(_SWAP_OUT_THREADS)
         self._readers = {
             b"kind": self._kind,
             b"pages": self._pages,
@@ -89,7 +93,9 @@ class Inspection:
             raise AnonfsError(errno.EINVAL, "write 'all' or FIRST-LAST")
         if first <= last:
             with self._long_request():
-                await self._swap_out(inode, first, last)
+                await trio.to_thread.run_sync(
+                    self._swap_out, inode, first, last, limiter=self._limiter
+                )
 
     @contextmanager
     def _long_request(self) -> Iterator[None]:

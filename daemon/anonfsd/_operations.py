@@ -1,7 +1,8 @@
 """The request handlers: each translates a request, makes one call, translates back.
 
-A handler that does not wait runs without a break; one that waits does so in `Pager`, `Rings` or
-`SwapOut`, which look again afterwards. Handles and inode numbers come from the kernel, yet are
+Those of page faults, READ and WRITE, are not here: see `Requests`. A handler that does not wait
+runs without a break; one that waits does so in `Rings` or in a thread of `Paging` or `Reclaim`,
+which look again afterwards. Handles and inode numbers come from the kernel, yet are
 checked: a wrong one is answered with an errno.
 """
 
@@ -12,6 +13,7 @@ import stat
 from collections.abc import Callable, Sequence
 
 import pyfuse3
+import trio
 from pyfuse3 import (
     EntryAttributes,
     FileHandleT,
@@ -28,28 +30,27 @@ from pyfuse3 import (
     XAttrNameT,
 )
 
-from anonfs.errors import AnonfsError
-from anonfs.mm import AnonInodeInfo
 from anonfs.units import PAGE_SIZE, Ino
 from anonfs.vfs import NAME_MAX, FileSystem, Inode, NewInode
 from anonfsd._answers import answered
-from anonfsd._callers import is_own_thread
 from anonfsd._entries import attributes
 from anonfsd._files import Handles, OpenDirectory, OpenFile
 from anonfsd._inspection import Inspection
-from anonfsd._pager import Pager
+from anonfsd._paging import Paging
+from anonfsd._reclaim import Reclaim
 from anonfsd._rings import Rings
 
 __all__ = ["Operations"]
 
 _NOREPLACE, _EXCHANGE = 1, 2
+_TRUNCATE_THREADS = 4
 
 
 class Operations(pyfuse3.Operations):
     """A mount of ``filesystem``.
 
-    ``rings`` and ``inspection`` are set before the first request, for the circle has to be closed
-    somewhere: a swap-out needs the connection, and the connection needs its handlers.
+    ``rings``, ``inspection``, ``paging`` and ``reclaim`` are set before the first request, for the
+    circle has to be closed somewhere: reclaim needs the connection, and that needs its handlers.
     ``on_failure`` is called when the state turns out to be broken.
     """
 
@@ -59,18 +60,18 @@ class Operations(pyfuse3.Operations):
 
     rings: Rings
     inspection: Inspection
+    paging: Paging
+    reclaim: Reclaim
 
-    def __init__(
-        self, filesystem: FileSystem, pager: Pager, on_failure: Callable[[], None]
-    ) -> None:
+    def __init__(self, filesystem: FileSystem, on_failure: Callable[[], None]) -> None:
         super().__init__()
         self.filesystem = filesystem
-        self.pager = pager
         numbers = itertools.count(1)
         self.files = Handles[OpenFile](numbers)
         self.directories = Handles[OpenDirectory](numbers)
         self.failed = False
         self._on_failure = on_failure
+        self._truncating = trio.CapacityLimiter(_TRUNCATE_THREADS)
 
     def fail(self) -> None:
         """End the mount: see `answered`."""
@@ -228,11 +229,10 @@ class Operations(pyfuse3.Operations):
         return attributes(changed)
 
     async def _truncate(self, inode: Inode, size: int) -> None:
-        self.filesystem.check_size(inode, size)
-        cut = None
-        if inode.info is not None and size < inode.size:
-            cut = await self.pager.cut(inode.info, size)
-        self.filesystem.truncate(inode, size, cut)
+        if not self.paging.truncate(inode, size):
+            await trio.to_thread.run_sync(
+                self.paging.truncate_waiting, inode, size, limiter=self._truncating
+            )
 
     @answered
     async def statfs(self, ctx: RequestContext) -> StatvfsData:
@@ -257,47 +257,17 @@ class Operations(pyfuse3.Operations):
         return self._open(self.filesystem.inode(inode), ctx)
 
     def _open(self, inode: Inode, ctx: RequestContext) -> FileInfo:
-        file = OpenFile(inode, ctx.pid, counted=not is_own_thread(ctx.pid))
-        if file.counted:
-            self.filesystem.open(inode)
-            self.rings.note_change()
+        file = OpenFile(inode, ctx.pid)
+        self.filesystem.open(inode)
+        self.rings.note_change()
         # The page cache stays: nothing but the kernel's own requests changes a file.
         return FileInfo(fh=self.files.add(file), keep_cache=True)
 
     @answered
-    async def read(self, fh: FileHandleT, off: int, size: int) -> bytes:
-        """READ. A short answer would move the end of the file, so all there is is given."""
-        inode = self.files.get(fh).inode
-        size = min(size, inode.size - off)
-        if size <= 0 or off < 0:
-            return b""
-        # pyfuse3 takes any buffer, and copies it before anything else can run.
-        return await self.pager.read(_pages_of(inode), off, size)  # type: ignore[return-value]
-
-    @answered
-    async def write(self, fh: FileHandleT, off: int, buf: bytes) -> int:
-        """WRITE."""
-        inode = self.files.get(fh).inode
-        if off < 0:
-            raise FUSEError(errno.EINVAL)
-        self.filesystem.check_size(inode, off + len(buf))
-        if not buf:
-            return 0
-        info = _pages_of(inode)
-        try:
-            with self.filesystem.promising.writing(inode, off, len(buf)):
-                await self.pager.write(info, off, buf)
-                self.filesystem.written(inode, off + len(buf))
-        except OSError:
-            inode.unwritten = True
-            raise
-        return len(buf)
-
-    @answered
     async def flush(self, fh: FileHandleT) -> None:
         """FLUSH: a descriptor was closed, often right after its file was mapped."""
-        if self.files.get(fh).counted:
-            self.rings.note_change()
+        self.files.get(fh)
+        self.rings.note_change()
 
     @answered
     async def fsync(self, fh: FileHandleT, datasync: bool) -> None:
@@ -309,10 +279,9 @@ class Operations(pyfuse3.Operations):
     async def release(self, fh: FileHandleT) -> None:
         """RELEASE: the last descriptor and the last mapping of an open are gone."""
         file = self.files.remove(fh)
-        if not file.counted:
-            return
         if file.inode.opens == 1:
             self.rings.note_last_release(file.inode)
+            self.reclaim.note_last_release(file.inode)
         else:
             self.rings.note_change()
         self.filesystem.release(file.inode)
@@ -404,9 +373,3 @@ class Operations(pyfuse3.Operations):
         if self.inspection.owns(name):
             raise FUSEError(errno.EPERM)
         self.filesystem.xattrs.remove(self.filesystem.inode(inode), name)
-
-
-def _pages_of(inode: Inode) -> AnonInodeInfo:
-    if inode.info is None:
-        raise AnonfsError(errno.EINVAL, "not a file with pages")
-    return inode.info

@@ -11,18 +11,19 @@ import logging
 import os
 import signal
 import stat
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 
 import trio
 
 from anonfs.client import Mount
-from anonfs.mm import Image, Memory
+from anonfs.mm import Budget, Image, Memory
 from anonfs.swap import SwapArea
 from anonfs.units import format_size
 from anonfs.vfs import FileSystem, NewInode
 from anonfs.vm import ShareRing
 from anonfsd._connection import Connection
+from anonfsd._engine_lock import EngineLock
 from anonfsd._guard import Guard
 from anonfsd._inspection import Inspection
 from anonfsd._mounts import (
@@ -34,11 +35,13 @@ from anonfsd._mounts import (
 )
 from anonfsd._operations import Operations
 from anonfsd._options import Options
-from anonfsd._pager import Pager
+from anonfsd._own_files import OwnFiles
+from anonfsd._paging import Paging
+from anonfsd._reclaim import Reclaim
 from anonfsd._refusal import FirstRefusal
 from anonfsd._rings import Rings
-from anonfsd._swapout import SwapOut
 from anonfsd._tuning import tune
+from anonfsd._unloading import Unloading
 
 __all__ = ["serve"]
 
@@ -46,7 +49,6 @@ log = logging.getLogger(__name__)
 
 _GRACE = 5.0
 _CHECK_INTERVAL = 0.25
-_TICK = 1.0
 _PR_SET_IO_FLUSHER = 57
 
 
@@ -71,8 +73,7 @@ def serve(options: Options, ready: Callable[[], None]) -> None:
         without_mount.pop_all()
         _write_swap_unthrottled()
         try:
-            with _ticking():
-                trio.run(server.run)
+            trio.run(server.run, instruments=[server.lock])
         finally:
             if not server.served:
                 unmount(mounted, lazy=True)
@@ -88,6 +89,7 @@ class _Server:
         device: int,
         ready: Callable[[], None],
     ) -> None:
+        self.lock = EngineLock()
         self._mounted = mounted
         self._budget = options.budget
         self._checking = options.check
@@ -98,13 +100,21 @@ class _Server:
         # Where others are let in the root is for everybody, as /dev/shm is.
         mode = stat.S_IFDIR | (0o1777 if others_allowed() else 0o700)
         memory = Memory(image, swap)
-        self._pager = Pager(memory)
         root = NewInode(mode, os.getuid(), os.getgid())
         self._filesystem = FileSystem(image, memory, root, overcommit=options.overcommit)
         if not options.overcommit:
             memory.promises.on_refusal = FirstRefusal(mounted.point)
-        self._operations = Operations(self._filesystem, self._pager, self._ending.set)
-        self._connection = Connection(device, self._operations)
+        budget = Budget(options.frames, memory.frames, memory.loaded)
+        files = OwnFiles(mounted)
+        self._operations = operations = Operations(self._filesystem, self._end_soon)
+        unloading = Unloading(device, files)
+        operations.reclaim = self._reclaim = Reclaim(
+            self._filesystem, self.lock, budget, unloading, files, operations
+        )
+        operations.paging = paging = Paging(
+            self._filesystem, self.lock, budget, self._reclaim, operations
+        )
+        self._connection = Connection(device, self._operations, paging)
 
     @property
     def served(self) -> bool:
@@ -113,10 +123,11 @@ class _Server:
 
     async def run(self) -> None:
         self._operations.rings = rings = Rings(self._filesystem, self._mounted.device)
-        swap_out = SwapOut(self._connection, self._pager, self._mounted)
-        self._operations.inspection = Inspection(rings, swap_out)
+        self._operations.inspection = Inspection(rings, self._reclaim.swap_out)
+        self._token = trio.lowlevel.current_trio_token()
         await self._connection.negotiate()
         tune(self._mounted.device)
+        self._reclaim.start()
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._serve)
@@ -128,6 +139,10 @@ class _Server:
                 self._check(rings)
         finally:
             self._connection.close()
+
+    def _end_soon(self) -> None:
+        """The state is broken; called by any thread."""
+        self._token.run_sync_soon(self._ending.set)
 
     async def _serve(self) -> None:
         await self._connection.serve()
@@ -147,7 +162,6 @@ class _Server:
     async def _in_background(self, rings: Rings) -> None:
         """Run what runs beside the requests, until the mount is to end."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._pager.keep_frames_free)
             nursery.start_soon(rings.look_now_and_then)
             nursery.start_soon(self._populate)
             if self._checking:
@@ -193,22 +207,6 @@ class _Server:
             await self._served.wait()
         if not self.served:
             abort(self._mounted)
-
-
-@contextmanager
-def _ticking() -> Iterator[None]:
-    """Have a signal arrive now and then.
-
-    A request that is withdrawn between poll and read leaves the loop in read(2), from which a
-    signal lets it look again.
-    """
-    signal.signal(signal.SIGALRM, lambda *_: None)
-    signal.setitimer(signal.ITIMER_REAL, _TICK, _TICK)
-    try:
-        yield
-    finally:
-        # Python gives signals their deadly meaning back before it ends.
-        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def _write_swap_unthrottled() -> None:

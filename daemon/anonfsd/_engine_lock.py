@@ -1,0 +1,75 @@
+"""The lock of the engine: whoever looks at it or changes it holds this.
+
+The event loop holds it whenever it runs and lets go only to wait for events, so a handler is as
+undisturbed as if there were nothing else, and an ``await`` is where others may come in. Threads
+that answer page faults, reclaim or swap take it for each piece of bookkeeping and let go of it
+before they wait for anything: a disk, the kernel, another thread.
+
+It is given to `trio.run` as an instrument. It is not reentrant.
+"""
+
+import threading
+from types import TracebackType
+
+import trio
+
+from anonfs.mm import Work
+
+__all__ = ["EngineLock"]
+
+
+class EngineLock(trio.abc.Instrument):
+    """A lock that the event loop holds while it is not waiting."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def condition(self) -> threading.Condition:
+        """Something to wait for with the lock given up meanwhile."""
+        return threading.Condition(self._lock)
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._lock.release()
+
+    def perform(self, work: Work) -> None:
+        """Do ``work`` from a thread that holds the lock, which is free meanwhile. Raises OSError.
+
+        What was looked at before has to be looked at again.
+        """
+        self._lock.release()
+        try:
+            work.run()
+        except BaseException:
+            self._lock.acquire()
+            work.abandon()
+            raise
+        self._lock.acquire()
+        work.finish()
+
+    # -- what trio calls -------------------------------------------------------------------
+
+    def before_run(self) -> None:
+        """The event loop begins."""
+        self._lock.acquire()
+
+    def before_io_wait(self, timeout: float) -> None:
+        """The event loop is about to wait."""
+        del timeout
+        self._lock.release()
+
+    def after_io_wait(self, timeout: float) -> None:
+        """The event loop goes on."""
+        del timeout
+        self._lock.acquire()
+
+    def after_run(self) -> None:
+        """The event loop has ended."""
+        self._lock.release()

@@ -1,0 +1,206 @@
+"""Paging: READ and WRITE of files with pages, and what else has to wait for swap.
+
+Called by threads, so that waiting is waiting: the lock is held for bookkeeping and given up for
+I/O. After each wait everything is looked at again, and after the last look the engine call follows
+with no wait in between. A page in a frame is answered with the lock held, since its frame could
+be somebody else's as soon as it is not.
+"""
+
+import errno
+import logging
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from anonfs.errors import AnonfsError
+from anonfs.mm import AnonInodeInfo, Budget, PageCut, PageRead
+from anonfs.units import PAGE_SHIFT, pages_for
+from anonfs.vfs import FileSystem, Inode
+from anonfsd._answers import Failing, errno_for
+from anonfsd._engine_lock import EngineLock
+from anonfsd._reclaim import Reclaim
+
+__all__ = ["Paging", "Receiver"]
+
+log = logging.getLogger(__name__)
+
+_HOLD_SECONDS = 1.0
+_MOST_HELD = 6  # of the request threads, see `Requests`
+
+
+class Receiver(Protocol):
+    """The thread that received a request, and goes on receiving until it lets another one do so."""
+
+    def reply(self, data: bytes | memoryview) -> None:
+        """Answer the request."""
+
+    def let_lead(self) -> None:
+        """This thread is going to wait."""
+
+    def let_lead_for(self, size: int) -> None:
+        """This thread is going to wait for ``size`` bytes from swap."""
+
+
+class Paging:
+    """Answers page faults of ``filesystem``; broken invariants are told to ``failing``."""
+
+    def __init__(
+        self,
+        filesystem: FileSystem,
+        lock: EngineLock,
+        budget: Budget,
+        reclaim: Reclaim,
+        failing: Failing,
+    ) -> None:
+        self._filesystem = filesystem
+        self._memory = filesystem.memory
+        self._lock = lock
+        self._budget = budget
+        self._reclaim = reclaim
+        self._failing = failing
+        self._held = 0
+
+    def serves(self, ino: int) -> bool:
+        """Whether ``ino`` is a file with pages."""
+        inode = self._filesystem.inodes.get(ino)  # type: ignore[call-overload]
+        return inode is not None and inode.info is not None
+
+    # -- reading ---------------------------------------------------------------------------
+
+    def read(self, ino: int, offset: int, size: int, thread: Receiver, *, own: bool) -> int:
+        """Answer a READ; with ``own`` that of a file that the daemon has open itself.
+
+        A short answer would move the end of the file: all there is is given.
+        """
+        try:
+            self._read(ino, offset, size, thread, own=own)
+        except Exception as error:  # noqa: BLE001  whatever it is, the kernel waits for an answer
+            return errno_for(self._failing, "read", error)
+        return 0
+
+    def _read(self, ino: int, offset: int, size: int, thread: Receiver, *, own: bool) -> None:
+        with self._lock:
+            inode, info = self._pages_of(ino)
+            size = min(size, inode.size - offset)
+            if size <= 0:
+                thread.reply(b"")
+                return
+            first = offset >> PAGE_SHIFT
+            count = pages_for(offset + size) - first
+            if self._budget.is_exceeded and not own:
+                self._hold_back(info, first, count, thread)
+            self._filesystem.promising.hand_out(inode, first, count)
+            found = self._memory.begin_read(info, offset, size)
+            self._memory.loaded.load(info, first, count, touched=not own)
+            self._reclaim.wake()
+            if not isinstance(found, PageRead):
+                thread.reply(found)
+                return
+            thread.let_lead_for(size)
+            self._lock.perform(found)
+        thread.reply(found.data)
+
+    def _pages_of(self, ino: int) -> tuple[Inode, AnonInodeInfo]:
+        if self._failing.failed:
+            raise AnonfsError(errno.EIO)
+        inode = self._filesystem.inode(ino)
+        if inode.info is None:
+            raise AnonfsError(errno.EINVAL, "not a file with pages")
+        return inode, inode.info
+
+    def _hold_back(self, info: AnonInodeInfo, first: int, count: int, thread: Receiver) -> None:
+        """Let reclaim catch up, for a while at the most."""
+        loaded = self._memory.loaded
+        if self._held >= _MOST_HELD or loaded.is_unloading(info, first, count):
+            return
+        thread.let_lead()
+        loaded.hold(info, first, count, 1)
+        self._wait_while(lambda: self._budget.is_exceeded)
+        loaded.hold(info, first, count, -1)
+
+    def _wait_while(self, condition: Callable[[], bool]) -> None:
+        """Wait for reclaim while ``condition`` holds, but not for long."""
+        deadline = time.monotonic() + _HOLD_SECONDS
+        self._held += 1
+        self._reclaim.throttled += 1
+        try:
+            while condition() and (left := deadline - time.monotonic()) > 0:
+                self._reclaim.wake()
+                self._reclaim.room.wait(left)
+        finally:
+            self._held -= 1
+
+    # -- writing ---------------------------------------------------------------------------
+
+    def write(self, ino: int, offset: int, data: memoryview, thread: Receiver) -> int:
+        """Take a WRITE."""
+        try:
+            with self._lock:
+                self._write(ino, offset, data, thread)
+        except Exception as error:  # noqa: BLE001  as in `read`
+            return errno_for(self._failing, "write", error)
+        return 0
+
+    def _write(self, ino: int, offset: int, data: memoryview, thread: Receiver) -> None:
+        inode, info = self._pages_of(ino)
+        filesystem, end = self._filesystem, offset + len(data)
+        filesystem.check_size(inode, end)
+        if not data:
+            return
+        with filesystem.promising.writing(inode, offset, len(data)):
+            self._prepare(info, offset, len(data), thread)
+            self._memory.write(info, offset, data)
+            filesystem.written(inode, end)
+        first = offset >> PAGE_SHIFT
+        self._memory.loaded.load(info, first, pages_for(end) - first, touched=False)
+        self._reclaim.note_write()
+
+    def _prepare(self, info: AnonInodeInfo, offset: int, size: int, thread: Receiver) -> None:
+        """See to it that a write finds frames, and the rest of the pages it writes a part of."""
+        memory = self._memory
+        if self._reclaim.is_behind and self._held < _MOST_HELD:
+            thread.let_lead()
+            self._wait_while(lambda: self._reclaim.is_behind)
+        while True:
+            wanted = memory.frames_wanted(info, offset, size)
+            if wanted > memory.frames.free:
+                thread.let_lead()
+                self._reclaim.make_room(wanted)
+                continue
+            load = memory.work_to_complete(info, offset, size)
+            if load is None:
+                return
+            thread.let_lead()
+            self._lock.perform(load)
+
+    # -- truncating ------------------------------------------------------------------------
+
+    def truncate_waiting(self, inode: Inode, size: int) -> None:
+        """Give ``inode`` a size where that may need swap; for a thread, without the lock.
+
+        Raises OSError.
+        """
+        with self._lock:
+            while (cut := self._work_before_truncate(inode, size)) is not None:
+                self._lock.perform(cut)
+                if inode.info is not None and self._memory.is_cut(inode.info, size, cut):
+                    break
+            self._filesystem.truncate(inode, size, cut)
+
+    def truncate(self, inode: Inode, size: int) -> bool:
+        """Give ``inode`` a size, with the lock held; False if that has to wait for swap.
+
+        Raises AnonfsError.
+        """
+        cut = self._work_before_truncate(inode, size)
+        if cut is not None:
+            cut.abandon()
+            return False
+        self._filesystem.truncate(inode, size)
+        return True
+
+    def _work_before_truncate(self, inode: Inode, size: int) -> PageCut | None:
+        self._filesystem.check_size(inode, size)
+        if inode.info is None or size >= inode.size:
+            return None
+        return self._memory.work_before_truncate(inode.info, size)

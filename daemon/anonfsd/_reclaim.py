@@ -1,0 +1,227 @@
+"""Reclaim: keeps what the mount costs within its budget, as kswapd does for a host.
+
+Two kinds of threads, which meet in the engine only::
+
+    unloading   page cache ──write-back──▶ frames, then the PTEs and the cached pages are dropped
+    swapping    frames ──▶ swap
+
+The first needs answers from the request threads, those need frames, and the second makes frames
+with the help of nobody but the disk: so there is always one that can go on.
+"""
+
+import errno
+import logging
+import threading
+from collections.abc import Callable
+
+from anonfs.errors import AnonfsError
+from anonfs.mm import EVICTION_BATCH, Budget, Eviction, Unload
+from anonfs.vfs import FileSystem, Inode
+from anonfsd._answers import Failing, errno_for
+from anonfsd._engine_lock import EngineLock
+from anonfsd._own_files import OwnFiles
+from anonfsd._unloading import Unloading
+
+__all__ = ["Reclaim"]
+
+log = logging.getLogger(__name__)
+
+_UNLOAD_BATCH = 1024
+_SWAPPERS = 2
+_IDLE_SECONDS = 0.25
+
+
+class Reclaim:
+    """The reclaim of a mount. ``room`` is notified when there is more of it than before.
+
+    ``throttled`` counts requests that were held back.
+    """
+
+    def __init__(
+        self,
+        filesystem: FileSystem,
+        lock: EngineLock,
+        budget: Budget,
+        unloading: Unloading,
+        files: OwnFiles,
+        failing: Failing,
+    ) -> None:
+        self.room = lock.condition()
+        self.throttled = 0
+        self._filesystem = filesystem
+        self._memory = filesystem.memory
+        self._lock = lock
+        self._budget = budget
+        self._unloading = unloading
+        self._files = files
+        self._failing = failing
+        self._unload_wanted = lock.condition()
+        self._swap_wanted = lock.condition()
+        self._one_unload = threading.Lock()
+        self._reclaiming = False
+        count = filesystem.memory.frames.count
+        self._low, self._high = count // 32, count // 16
+
+    def start(self) -> None:
+        """Start the threads, which end with the process."""
+        self._start(self._unload_for_ever, "unload")
+        for number in range(_SWAPPERS):
+            self._start(self._swap_for_ever, f"swap-{number}")
+
+    def _start(self, work: Callable[[], None], name: str) -> None:
+        def run() -> None:
+            try:
+                work()
+            except Exception as error:  # noqa: BLE001  nobody else would hear of it
+                errno_for(self._failing, name, error)
+                self._failing.fail()
+
+        threading.Thread(target=run, name=name, daemon=True).start()
+
+    # -- what is asked of it, with the lock held ---------------------------------------------
+
+    def wake(self) -> None:
+        """More pages are loaded, and that may be more than there should be."""
+        if self._budget.is_short:
+            self._unload_wanted.notify_all()
+
+    def note_write(self) -> None:
+        """More frames are taken, and that may be more than there should be."""
+        self.wake()
+        if self._frames_to_swap() > 0:
+            self._swap_wanted.notify()
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether frames come faster than they go to swap."""
+        frames, budget = self._memory.frames, self._budget
+        return budget.is_exceeded and frames.used > 2 * budget.staging and self._can_swap
+
+    @property
+    def _can_swap(self) -> bool:
+        return self._memory.swap.free > 0
+
+    def make_room(self, wanted: int) -> None:
+        """Evict towards ``wanted`` free frames, here and now. Raises AnonfsError: ENOSPC."""
+        memory = self._memory
+        try:
+            eviction = memory.work_for_frames(wanted)
+        except AnonfsError:
+            if not memory.evictions:
+                raise
+            self.room.wait(_IDLE_SECONDS)
+            return
+        if eviction is not None:
+            self._swap(eviction)
+
+    def note_last_release(self, inode: Inode) -> None:
+        """Nobody has ``inode`` open any more."""
+        self._files.forget(inode.ino)
+        self._unload_wanted.notify_all()
+
+    # -- unloading -------------------------------------------------------------------------
+
+    def _unload_for_ever(self) -> None:
+        while True:
+            try:
+                self._unload_once()
+            except OSError as error:
+                log.error("reclaim: %s", error)  # noqa: TRY400
+                with self._lock:
+                    self._unload_wanted.wait(_IDLE_SECONDS)
+
+    def _unload_once(self) -> None:
+        with self._one_unload:
+            with self._lock:
+                unload = self._next_unload()
+            if unload is not None:
+                self._drop(unload)
+                return
+        self._files.close_idle(_IDLE_SECONDS)
+        with self._lock:
+            if not self._budget.is_short:
+                self._unload_wanted.wait(_IDLE_SECONDS if self._files.any_open else None)
+            elif self._reclaiming:
+                # Whatever is loaded is wanted just now: frames may go to swap instead.
+                self._swap_wanted.notify_all()
+                self.room.wait(_IDLE_SECONDS)
+
+    def _next_unload(self) -> Unload | None:
+        """What to unload now: first free frames are given up."""
+        budget, frames = self._budget, self._memory.frames
+        self._reclaiming = budget.is_short or (self._reclaiming and budget.excess > 0)
+        if not self._reclaiming:
+            return None
+        self._swap_wanted.notify_all()
+        frames.trim(min(budget.excess, frames.resident - budget.staging))
+        if budget.excess <= 0:
+            self.room.notify_all()
+            return None
+        return self._memory.loaded.begin(min(budget.excess, _UNLOAD_BATCH))
+
+    def _drop(self, unload: Unload) -> None:
+        """Have the pages of ``unload`` dropped, and account for it."""
+        try:
+            self._unloading.drop(unload.info.ino, unload.runs)
+        finally:
+            with self._lock:
+                holes = self._memory.loaded.end(unload)
+                inode = self._filesystem.inodes.get(unload.info.ino)
+                if inode is not None and inode.info is unload.info:
+                    self._filesystem.promising.take_back(inode, holes)
+                self.room.notify_all()
+
+    def swap_out(self, inode: Inode, first: int, last: int) -> None:
+        """Have pages ``first`` to ``last`` leave the page cache and core; for a thread.
+
+        Raises OSError: ENOSPC, swap is full.
+        """
+        info = inode.info
+        if info is None:
+            return
+        with self._one_unload:
+            with self._lock:
+                unload = self._memory.loaded.begin_range(info, first, last - first + 1)
+            self._drop(unload)
+        with self._lock:
+            while first <= last:
+                eviction, first = self._memory.work_to_swap_out(info, first, last)
+                if eviction is not None:
+                    self._swap(eviction)
+
+    # -- swapping --------------------------------------------------------------------------
+
+    def _swap_for_ever(self) -> None:
+        with self._lock:
+            while True:
+                eviction = self._next_eviction()
+                if eviction is None:
+                    self._swap_wanted.wait()
+                    continue
+                try:
+                    self._swap(eviction)
+                except OSError as error:
+                    log.error("swap: %s", error)  # noqa: TRY400
+                    self._swap_wanted.wait(_IDLE_SECONDS)
+
+    def _frames_to_swap(self) -> int:
+        """How many frames should go to swap; 0 or less: none."""
+        frames = self._memory.frames
+        wanted = frames.used - self._budget.staging // 2 if self._reclaiming else 0
+        if frames.free < self._low:
+            wanted = max(wanted, self._high - frames.free)
+        return wanted
+
+    def _next_eviction(self) -> Eviction | None:
+        """What to write to swap now, if anything."""
+        wanted = self._frames_to_swap()
+        if wanted <= 0 or not self._can_swap:
+            return None
+        return self._memory.work_to_evict(min(wanted, EVICTION_BATCH))
+
+    def _swap(self, eviction: Eviction) -> None:
+        try:
+            self._lock.perform(eviction)
+        except OSError as error:
+            raise AnonfsError(errno.EIO, f"swap: {error}") from error
+        self.room.notify_all()

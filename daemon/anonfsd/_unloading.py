@@ -1,0 +1,70 @@
+"""Unloading: pages leave the page tables of all mappers and the page cache.
+
+The order is the seed's: the dirty ones are written back, then the loaded PTEs are cleared, for they
+are what makes a page busy. The first is for speed alone, since the invalidation writes back too,
+but a page at a time; and it needs root.
+
+Both wait for requests that the kernel makes of the daemon, so they are for threads that hold no
+lock, and never for the one that answers.
+"""
+
+import contextlib
+import ctypes
+import errno
+import logging
+import os
+import struct
+
+from anonfs.errors import AnonfsError
+from anonfs.units import PAGE_SHIFT
+from anonfsd._own_files import OwnFiles
+
+__all__ = ["Unloading"]
+
+log = logging.getLogger(__name__)
+
+_NOTIFY_INVAL_INODE = 2
+_INVALIDATE = struct.Struct("=IiQQqq")  # len, code, unique; inode, offset, length
+_SYNC_AND_WAIT = 7  # SYNC_FILE_RANGE_WAIT_BEFORE | _WRITE | _WAIT_AFTER
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Unloading:
+    """Drops pages of the mount that is connected by ``device``."""
+
+    def __init__(self, device: int, files: OwnFiles) -> None:
+        self._device = device
+        self._files = files
+
+    def drop(self, ino: int, runs: list[tuple[int, int]]) -> None:
+        """Write back and drop ``runs`` of pages (first, count) of an inode.
+
+        Raises OSError: that of a write that failed, and nothing was dropped.
+        """
+        self._write_back(ino, runs)
+        for first, count in runs:
+            self._invalidate(ino, first << PAGE_SHIFT, count << PAGE_SHIFT)
+
+    def _write_back(self, ino: int, runs: list[tuple[int, int]]) -> None:
+        try:
+            with self._files.open(ino) as fd:
+                for first, count in runs:
+                    _sync_file_range(fd, first << PAGE_SHIFT, count << PAGE_SHIFT)
+        except OSError as error:
+            # Any other error is one of a write: its page would be lost by the invalidation.
+            if error.errno not in {errno.EPERM, errno.ESTALE}:
+                raise
+            log.debug("write-back of inode %d: %s", ino, error)
+
+    def _invalidate(self, ino: int, offset: int, length: int) -> None:
+        message = _INVALIDATE.pack(_INVALIDATE.size, _NOTIFY_INVAL_INODE, 0, ino, offset, length)
+        # Not found: the kernel's caches do not hold it, so there is nothing to drop.
+        with contextlib.suppress(FileNotFoundError):
+            os.write(self._device, message)
+
+
+def _sync_file_range(fd: int, offset: int, length: int) -> None:
+    done = _libc.sync_file_range(fd, ctypes.c_int64(offset), ctypes.c_int64(length), _SYNC_AND_WAIT)
+    if done < 0:
+        raise AnonfsError(ctypes.get_errno())
