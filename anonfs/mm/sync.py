@@ -40,11 +40,14 @@ def truncate(memory: Memory, info: AnonInodeInfo, size: int) -> None:
 
 
 def swap_out(memory: Memory, info: AnonInodeInfo, first: int, last: int) -> None:
-    """Write pages ``first`` to ``last`` to swap. Raises AnonfsError: ENOSPC, or OSError."""
+    """Write pages ``first`` to ``last`` to swap. Raises AnonfsError: ENOSPC, EIO."""
     while first <= last:
-        eviction, first = memory.work_to_swap_out(info, first, last)
+        eviction, beyond = memory.work_to_swap_out(info, first, last)
         if eviction is not None:
             perform(eviction)
+        # What could not be written is tried again, in other slots.
+        if eviction is None or eviction.error is None:
+            first = beyond
 
 
 def _make_room(memory: Memory, frames: int) -> None:

@@ -12,7 +12,7 @@ import logging
 import trio
 
 from anonfs.errors import AnonfsError
-from anonfs.mm import AnonInodeInfo, Memory, PageCut, PageRead, Work
+from anonfs.mm import AnonInodeInfo, Eviction, Memory, PageCut, PageRead, Work
 
 __all__ = ["Pager"]
 
@@ -72,9 +72,12 @@ class Pager:
         """Write the pages in core from ``first`` to ``last`` to swap. Raises OSError."""
         while first <= last:
             async with self._evicting:
-                eviction, first = self.memory.work_to_swap_out(info, first, last)
+                eviction, beyond = self.memory.work_to_swap_out(info, first, last)
                 if eviction is not None:
-                    await self._perform(eviction)
+                    await self._evict(eviction)
+                # What could not be written is tried again, in other slots.
+                if eviction is None or eviction.error is None:
+                    first = beyond
 
     async def keep_frames_free(self) -> None:
         """Evict in the background, so that a write seldom has to wait for it; runs for ever."""
@@ -90,7 +93,12 @@ class Pager:
     async def _make_room(self, wanted: int) -> None:
         async with self._evicting:
             while (eviction := self.memory.work_for_frames(wanted)) is not None:
-                await self._perform(eviction)
+                await self._evict(eviction)
+
+    async def _evict(self, eviction: Eviction) -> None:
+        await self._perform(eviction)
+        if eviction.error is not None:
+            log.error("swap I/O failed: %s", eviction.error)
 
     async def _perform(self, work: Work) -> None:
         try:

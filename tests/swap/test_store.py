@@ -59,7 +59,7 @@ def test_bytes_come_back(tmp_path: Path) -> None:
     store = FileStore.create(tmp_path / "swap", 4 * PAGE_SIZE)
     data, found = aligned_pages(2), aligned_pages(2)
     data[:] = np.frombuffer(os.urandom(data.size), np.uint8).reshape(data.shape)
-    store.write_from(PAGE_SIZE, data.data.cast("B"))
+    store.write_from(PAGE_SIZE, [data.data.cast("B")])
     store.read_into(PAGE_SIZE, found.data.cast("B"))
     store.close()
     assert (found == data).all()
