@@ -52,7 +52,9 @@ class Clock:
             wanted -= cold.size
             passed += last - self._hand
             self._hand = last if last <= self._frames.count else 1
-        found = np.unique(np.concatenate(picked)) if picked else np.empty(0, np.int64)
+        found = np.concatenate(picked) if picked else np.empty(0, np.int64)
+        if passed > self._frames.count:  # Some may have been met twice.
+            found = np.unique(found)
         # Neighbours in a file become neighbours on swap.
         return found[np.argsort(self._frames.owner[found], kind="stable")]
 
@@ -148,18 +150,25 @@ class Eviction:
         return there
 
     def _publish(self, frames: Frames, positions: Entries, entries: Entries) -> None:
-        memory = self._memory
+        if not entries.size:
+            return
+        memory, gone = self._memory, not entries[0]
         memory.leaves.entries[positions] = entries
         memory.frames.release(frames)
-        leaves, pages = np.unique(positions >> LEAF_SHIFT, return_counts=True)
-        gone = bool(entries.size) and not entries[0]
-        for leaf, count in zip(leaves.tolist(), pages.tolist(), strict=True):
+        for leaf, count in _tally(positions >> LEAF_SHIFT):
             info = memory.leaves.owner(leaf)
             info.in_core -= count
             if gone:
                 info.release_if_empty(memory.leaves.index(leaf))
             else:
                 info.on_swap += count
+
+
+def _tally(ascending: Entries) -> list[tuple[int, int]]:
+    """(number, how often) of sorted numbers."""
+    starts = np.flatnonzero(np.diff(ascending, prepend=-1))
+    counts = np.diff(starts, append=ascending.size)
+    return list(zip(ascending[starts].tolist(), counts.tolist(), strict=True))
 
 
 def _zeros(arena: FrameArena, frames: Frames) -> npt.NDArray[np.bool_]:

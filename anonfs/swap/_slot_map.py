@@ -30,6 +30,7 @@ _WINDOW = 4096
 """Clusters whose counts are looked at in one step: 8 GiB of swap."""
 
 _NO_SLOT = 255
+_ONE = np.uint16(1)  # of the type of the counts, or numpy converts one by one
 
 
 class SlotMap:
@@ -46,7 +47,7 @@ class SlotMap:
         self._hand = 1
         nowhere = np.array([0, *range(total + 1, self._all.size)])
         self._all[nowhere] = _NO_SLOT
-        np.subtract.at(self._free_in, nowhere >> _CLUSTER_SHIFT, 1)
+        np.subtract.at(self._free_in, nowhere >> _CLUSTER_SHIFT, _ONE)
 
     @property
     def free(self) -> int:
@@ -62,7 +63,7 @@ class SlotMap:
         if slots is None:
             slots = self._scattered(wanted)
         self._all[slots] = 1
-        np.subtract.at(self._free_in, slots >> _CLUSTER_SHIFT, 1)
+        np.subtract.at(self._free_in, slots >> _CLUSTER_SHIFT, _ONE)
         self.used += slots.size
         self._hand = int(slots[-1]) + 1
         if self._hand > self.total:
@@ -94,6 +95,8 @@ class SlotMap:
         """``wanted`` free slots, of which there are as many, from the hand's cluster on."""
         found: list[Slots] = []
         for start, stop in self._windows():
+            if not self._free_in[start:stop].max():
+                continue
             clusters = np.flatnonzero(self._free_in[start:stop]) + start
             enough = np.searchsorted(np.cumsum(self._free_in[clusters]), wanted) + 1
             clusters = clusters[:enough]
@@ -129,7 +132,7 @@ class SlotMap:
 
     def _clear(self, slots: Slots) -> None:
         self._all[slots] = 0
-        np.add.at(self._free_in, slots >> _CLUSTER_SHIFT, 1)
+        np.add.at(self._free_in, slots >> _CLUSTER_SHIFT, _ONE)
 
     def are_used(self, slots: Slots) -> bool:
         """Whether all of ``slots`` are in use."""
