@@ -32,7 +32,7 @@ __all__ = ["FrameArena", "Frames"]
 Frames = npt.NDArray[np.int64]
 
 _REFERENCED = 1
-_IN_IO = 2
+_IN_IO = 2  # the largest: a maximum finds it
 
 
 class FrameArena:
@@ -97,9 +97,14 @@ class FrameArena:
 
     # -- flags -----------------------------------------------------------------------------
 
-    def note_use(self, frames: Frames | slice) -> None:
+    def note_use(self, frames: Frames) -> None:
         """``frames`` were read or written: they are not cold."""
         self._flags[frames] |= _REFERENCED
+
+    def note_use_of_run(self, first: int, count: int) -> None:
+        """The same of ``count`` neighbours, in a third of the time."""
+        flags = self._flags[first : first + count]
+        flags |= _REFERENCED
 
     def cool(self, frames: slice) -> None:
         """``frames`` are cold until the next use."""
@@ -114,6 +119,10 @@ class FrameArena:
         """Which of ``frames`` are in I/O, and so must not be written."""
         found: npt.NDArray[np.bool_] = (self._flags[frames] & _IN_IO) != 0
         return found
+
+    def run_in_io(self, first: int, count: int) -> bool:
+        """Whether any of ``count`` neighbours is in I/O."""
+        return bool(self._flags[first : first + count].max() >= _IN_IO)
 
     def begin_io(self, frames: Frames) -> None:
         """Keep ``frames`` from being written, reused or picked for reclaim until `end_io`."""

@@ -78,7 +78,7 @@ class Memory:
         head = offset & (PAGE_SIZE - 1)
         frame = first_of_run(entries)
         if frame:
-            self.frames.note_use(slice(frame, frame + entries.size))
+            self.frames.note_use_of_run(frame, entries.size)
             start = (frame << PAGE_SHIFT) + head
             return self.frames.view[start : start + size]
         if not entries.any():
@@ -140,11 +140,11 @@ class Memory:
 
     def _write_span(self, info: AnonInodeInfo, span: Span, offset: int, data: memoryview) -> None:
         head = offset & (PAGE_SIZE - 1)
-        writable = self._writable(span.entries)
-        if writable.all():
-            self._fill(span.entries, head, data)
+        frame = first_of_run(span.entries)
+        if frame and not self.frames.run_in_io(frame, span.entries.size):
+            self._fill_run(frame, span.entries.size, head, data)
             return
-        missing = np.flatnonzero(~writable)
+        missing = np.flatnonzero(~self._writable(span.entries))
         fresh = self.frames.allocate(missing.size)
         entries = span.entries.copy()
         entries[missing] = in_core(fresh)
@@ -154,9 +154,6 @@ class Memory:
 
     def _writable(self, entries: Entries) -> npt.NDArray[np.bool_]:
         """Which of ``entries`` name a frame that may be written."""
-        frame = first_of_run(entries)
-        if frame:
-            return ~self.frames.in_io(slice(frame, frame + entries.size))
         held: npt.NDArray[np.bool_] = states(entries) == PageState.IN_CORE
         held[held] = ~self.frames.in_io(numbers(entries[held]))
         return held
@@ -170,9 +167,9 @@ class Memory:
         """
         head = offset & (PAGE_SIZE - 1)
         tail = (offset + size) & (PAGE_SIZE - 1)
-        if head and missing[0] == 0:
+        if head and missing.size and missing[0] == 0:
             self._copy_part(span.entries[:1], fresh[0], slice(0, head))
-        if tail and missing[-1] == span.entries.size - 1:
+        if tail and missing.size and missing[-1] == span.entries.size - 1:
             self._copy_part(span.entries[-1:], fresh[-1], slice(tail, PAGE_SIZE))
 
     def _copy_part(self, entry: Entries, frame: int, part: slice) -> None:
@@ -183,9 +180,7 @@ class Memory:
         """Copy ``data`` into the frames of ``entries``, from byte ``head`` of the first."""
         frame = first_of_run(entries)
         if frame:
-            start = (frame << PAGE_SHIFT) + head
-            self.frames.view[start : start + len(data)] = data
-            self.frames.note_use(slice(frame, frame + entries.size))
+            self._fill_run(frame, entries.size, head, data)
             return
         if head:
             part = PAGE_SIZE - head
@@ -198,6 +193,11 @@ class Memory:
         self.frames.note_use(frames)
         if len(data) > whole << PAGE_SHIFT:
             self._fill(entries[whole:], 0, data[whole << PAGE_SHIFT :])
+
+    def _fill_run(self, frame: int, count: int, head: int, data: memoryview) -> None:
+        start = (frame << PAGE_SHIFT) + head
+        self.frames.view[start : start + len(data)] = data
+        self.frames.note_use_of_run(frame, count)
 
     def _publish(self, info: AnonInodeInfo, span: Span, rows: Entries, frames: Frames) -> None:
         """Let the entries at ``rows`` of ``span`` name ``frames``, which hold their pages."""

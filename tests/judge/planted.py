@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from anonfs.mm import AnonInodeInfo, Memory, PageCut, PageRead, PageState, _reclaim, _swap_in
 from anonfs.mm._entry import Entries, on_swap, states
+from anonfs.mm._frames import FrameArena
 from anonfs.swap import SwapArea
 from anonfs.units import PAGE_SIZE, pages_for
 from anonfs.vfs import FileSystem, Inode
@@ -138,6 +139,7 @@ def _evict_what_was_rewritten() -> None:
         return in_core
 
     _patch(Memory, "_writable", writable)
+    _patch(FrameArena, "run_in_io", lambda *_: False)
     for module in (_reclaim, _swap_in):
         _patch(module, "checksums", lambda _, rows: np.zeros(rows.size, np.int64))
     _delay_swap()
