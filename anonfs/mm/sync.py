@@ -6,7 +6,7 @@ The order of the steps is the one that the daemon keeps to.
 from anonfs.mm._anon_inode_info import AnonInodeInfo
 from anonfs.mm._fault import PageRead
 from anonfs.mm._memory import Memory
-from anonfs.mm._work import perform
+from anonfs.mm._work import Work, perform
 
 __all__ = ["read", "swap_out", "truncate", "write"]
 
@@ -22,12 +22,8 @@ def read(memory: Memory, info: AnonInodeInfo, offset: int, size: int) -> memoryv
 
 def write(memory: Memory, info: AnonInodeInfo, offset: int, data: bytes | memoryview) -> None:
     """Store ``data`` at ``offset``. Raises AnonfsError: ENOSPC, or OSError from the store."""
-    while True:
-        _make_room(memory, memory.frames_wanted(info, offset, len(data)))
-        load = memory.work_to_complete(info, offset, len(data))
-        if load is None:
-            break
-        perform(load)
+    while (work := _work_before_write(memory, info, offset, len(data))) is not None:
+        perform(work)
     memory.write(info, offset, data)
 
 
@@ -50,6 +46,7 @@ def swap_out(memory: Memory, info: AnonInodeInfo, first: int, last: int) -> None
             first = beyond
 
 
-def _make_room(memory: Memory, frames: int) -> None:
-    while (eviction := memory.work_for_frames(frames)) is not None:
-        perform(eviction)
+def _work_before_write(memory: Memory, info: AnonInodeInfo, offset: int, size: int) -> Work | None:
+    """The next piece of it; what is wanted is looked at anew after each."""
+    eviction = memory.work_for_frames(memory.frames_wanted(info, offset, size))
+    return eviction or memory.work_to_complete(info, offset, size)
