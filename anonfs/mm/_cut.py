@@ -8,14 +8,16 @@ The page is read, cleared from its ``tail`` on, and put where there is room for 
                     full mount does not have
 
 Until the entry is published the old slot has the old bytes, whatever fails. Only in the last case
-can a write that fails half-way damage the page, and its checksum tells; a mount that promises space
-before it is used never comes to it.
+can a write that fails half-way damage the page, and its checksum tells. A mount that promises space
+before it is used never comes to it, and it is not tried on a disk that is failing.
 """
 
+import errno
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from anonfs.errors import AnonfsError
 from anonfs.mm._entry import on_swap
 from anonfs.mm._swap_in import SwapIn
 from anonfs.swap import Transfer, aligned_pages, checksums
@@ -55,14 +57,18 @@ class PageCut:
         """Read the page, clear its tail, and write it unless there is a frame. Raises OSError."""
         self._swap_in.run(self._data, _FIRST)
         self._data[0, self._tail :] = 0
-        if self._frames.size:
-            return
-        target = self.slots if self.slots.size else self._swap_in.slots
-        transfer = self._memory.swap.write_from(target, self._data.data.cast("B"), _FIRST)
-        if self.slots.size:
-            self._transfer = transfer
-        if transfer.error is not None:
-            raise transfer.error
+        if not self._frames.size:
+            self._write()
+
+    def _write(self) -> None:
+        swap, target = self._memory.swap, self.slots
+        if not target.size:
+            if swap.failing:
+                raise AnonfsError(errno.EIO, "swap cannot be written")
+            target = self._swap_in.slots
+        self._transfer = swap.write_from(target, self._data.data.cast("B"), _FIRST)
+        if self._transfer.error is not None:
+            raise self._transfer.error
 
     def finish(self) -> None:
         """Let the entry name the new place, if it still is what it was."""
@@ -98,5 +104,5 @@ class PageCut:
         self._swap_in.end()
         memory.frames.end_io(self._frames)
         memory.cuts.discard(self)
-        if self._transfer is not None:
+        if self._transfer is not None and self.slots.size:
             memory.swap.settle(self.slots, self._transfer)

@@ -226,7 +226,8 @@ class Memory:
     def truncate(self, info: AnonInodeInfo, size: int, cut: PageCut | None = None) -> None:
         """Free the pages beyond ``size`` bytes and clear the rest of the last one.
 
-        ``cut`` is the work before it, performed; nothing has written to the page since.
+        ``cut`` is the work before it, finished under the same hold of the lock as this call: it
+        may have put the page into a frame, which the next eviction would pick.
         """
         self.clear(info, pages_for(size))
         tail = size & (PAGE_SIZE - 1)

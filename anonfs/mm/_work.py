@@ -2,10 +2,10 @@
 
 An engine call that needs swap I/O changes no state but hands out a piece of work::
 
-    begin   (with the lock)     picks pages, pins slots or frames, makes a private buffer
-    run     (without, any thread)  moves bytes between buffer or frames and the store, no more
-    finish  (with the lock)     looks again at what may have changed meanwhile, then publishes
-    abandon (with the lock)     in place of finish when run failed: everything as before begin
+    begin   (with the lock)   picks pages, pins slots or frames, makes a private buffer
+    run     (any thread)      moves bytes between buffer or frames and the store, nothing else
+    finish  (with the lock)   looks again at what may have changed meanwhile, then publishes
+    abandon (with the lock)   in place of finish when run failed: everything as before begin
 
 The lock is the caller's, one for the whole engine. What run reads and writes is pinned or in I/O,
 so that nobody changes it; so the bookkeeping needs no other lock, and never waits for a disk.

@@ -175,6 +175,20 @@ def test_a_cut_that_cannot_be_written_leaves_the_page_as_it_was() -> None:
         assert read(memory, info, last * PAGE_SIZE, PAGE_SIZE) == page(f"{last}")
 
 
+def test_nothing_is_written_over_the_only_copy_while_the_disk_is_failing() -> None:
+    store = FaultyStore(4)
+    with engine(frames=4, store=store) as memory:
+        info, last = full(memory, 8)
+        store.writes.clear()
+        memory.swap._health.failing = True
+        with pytest.raises(AnonfsError, match="swap cannot be written"):
+            sync.truncate(memory, info, last * PAGE_SIZE + 5)
+        assert store.writes == []
+        memory.swap._health.failing = False
+        sync.truncate(memory, info, last * PAGE_SIZE + 5)
+        assert len(store.writes) == 1
+
+
 def test_a_cut_with_a_free_frame_writes_nothing() -> None:
     store = FaultyStore(8)
     with engine(store=store) as memory:

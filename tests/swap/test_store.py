@@ -65,6 +65,16 @@ def test_bytes_come_back(tmp_path: Path) -> None:
     assert (found == data).all()
 
 
+def test_more_buffers_than_one_call_takes_are_written(tmp_path: Path) -> None:
+    store = FileStore.create(tmp_path / "swap", 1500 * PAGE_SIZE)
+    pages, found = aligned_pages(1500), aligned_pages(1500)
+    pages[:] = (np.arange(1500) % 251).astype(np.uint8)[:, None]
+    store.write_from(0, [row.data for row in pages])
+    store.read_into(0, found.data.cast("B"))
+    store.close()
+    assert (found == pages).all()
+
+
 def test_it_goes_past_the_page_cache_where_it_can() -> None:
     store = FileStore.create(None, PAGE_SIZE)
     direct = fcntl.fcntl(store._fd, fcntl.F_GETFL) & os.O_DIRECT
