@@ -8,7 +8,7 @@ from anonfs.mm._fault import PageRead
 from anonfs.mm._memory import Memory
 from anonfs.mm._work import Work, perform
 
-__all__ = ["read", "swap_out", "truncate", "write"]
+__all__ = ["read", "swap_out", "truncate", "work_before_write", "write"]
 
 
 def read(memory: Memory, info: AnonInodeInfo, offset: int, size: int) -> memoryview:
@@ -22,7 +22,7 @@ def read(memory: Memory, info: AnonInodeInfo, offset: int, size: int) -> memoryv
 
 def write(memory: Memory, info: AnonInodeInfo, offset: int, data: bytes | memoryview) -> None:
     """Store ``data`` at ``offset``. Raises AnonfsError: ENOSPC, or OSError from the store."""
-    while (work := _work_before_write(memory, info, offset, len(data))) is not None:
+    while (work := work_before_write(memory, info, offset, len(data))) is not None:
         perform(work)
     memory.write(info, offset, data)
 
@@ -46,7 +46,13 @@ def swap_out(memory: Memory, info: AnonInodeInfo, first: int, last: int) -> None
             first = beyond
 
 
-def _work_before_write(memory: Memory, info: AnonInodeInfo, offset: int, size: int) -> Work | None:
-    """The next piece of it; what is wanted is looked at anew after each."""
+def work_before_write(memory: Memory, info: AnonInodeInfo, offset: int, size: int) -> Work | None:
+    """What must be done next before ``size`` bytes at ``offset`` can be written, or None.
+
+    What a write wants is looked at anew after each piece: to make room may evict its very pages.
+
+    Raises:
+        AnonfsError: see `Memory.work_for_frames`.
+    """
     eviction = memory.work_for_frames(memory.frames_wanted(info, offset, size))
     return eviction or memory.work_to_complete(info, offset, size)
