@@ -95,6 +95,16 @@ class EngineMachine(RuleBasedStateMachine):
         found.finish()
         assert found.data == expected
 
+    @precondition(lambda self: self.reads)
+    @rule(which=_WHICH, fill=st.integers(0, 255))
+    def reuse_slots(self, which: int, fill: int) -> None:
+        """Free what is being read, and write other pages to swap."""
+        self.delete(which)
+        self.take_all_frames(1 - which, fill)
+        self.begin_eviction(1 - which, 0)
+        while self.begun:
+            self.run_and_end(0)
+
     @rule(which=_WHICH, size=st.integers(0, _PAGES * PAGE_SIZE), at=_ANY)
     def truncate(self, which: int, size: int, at: int) -> None:
         info = self.infos[which]

@@ -3,7 +3,8 @@
 import errno
 import random
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from anonfs.errors import AnonfsError
@@ -14,7 +15,22 @@ from tests.mm.engine import FaultyStore, engine, inode
 
 _PAGES = 40
 _THREADS = 4
-_OPERATIONS = 400
+_OPERATIONS = 250
+_LATENCY = 0.0002
+
+
+class SlowStore(FaultyStore):
+    """A store that others get at the engine meanwhile, as with a disk."""
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        time.sleep(_LATENCY)
+        super().read_into(offset, buffer)
+        time.sleep(_LATENCY)
+
+    def write_from(self, offset: int, buffers: Sequence[memoryview]) -> None:
+        time.sleep(_LATENCY)
+        super().write_from(offset, buffers)
+        time.sleep(_LATENCY)
 
 
 class Worker:
@@ -98,7 +114,7 @@ class Worker:
 
 
 def test_threads_that_share_all_but_their_inodes_see_their_own_bytes() -> None:
-    store = FaultyStore(_THREADS * _PAGES)
+    store = SlowStore(_THREADS * _PAGES)
     store.bad_writes = {3, 4, 5, 60}
     with engine(frames=32, store=store) as memory:
         lock = threading.Condition()
