@@ -55,7 +55,7 @@ class SlotMap:
         return self.total - self.used - self.retired
 
     def take(self, wanted: int) -> Slots:
-        """Up to ``wanted`` free slots, ascending if they are neighbours; fewer if there are."""
+        """``wanted`` free slots, or all that are free; neighbours are ascending."""
         wanted = min(wanted, self.free)
         if not wanted:
             return np.empty(0, np.int64)
