@@ -10,6 +10,7 @@ from typing import NewType
 
 __all__ = [
     "MAX_FILE_SIZE",
+    "NUMBERS",
     "PAGE_SHIFT",
     "PAGE_SIZE",
     "Frame",
@@ -31,6 +32,9 @@ PAGE_SIZE = 1 << PAGE_SHIFT
 
 MAX_FILE_SIZE = 1 << 50
 """The largest size of a file, in bytes; beyond it is EFBIG. Holes cost nothing below it."""
+
+NUMBERS = 1 << 29
+"""Frames and slots have numbers below it: that many fit into a page entry. 2 TiB of each."""
 
 _SUFFIXES = "KMGT"
 _SIZE = re.compile(rf"(\d+(?:\.\d+)?)\s*([{_SUFFIXES}]?)(?:i?B)?", re.IGNORECASE)

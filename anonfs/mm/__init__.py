@@ -7,20 +7,25 @@ the state, `Memory` the calls on it; what blocks is handed out as `Work`.
 from anonfs.mm import sync
 from anonfs.mm._anon_inode_info import AnonInodeInfo
 from anonfs.mm._budget import Budget
+from anonfs.mm._counters import Counters
+from anonfs.mm._cut import PageCut
 from anonfs.mm._entry import PageState
-from anonfs.mm._fault import PageCut, PageLoad, PageRead
+from anonfs.mm._fault import PageLoad, PageRead
 from anonfs.mm._image import BlobStore, Image, NameTable
 from anonfs.mm._loaded import LoadedPages, Unload
 from anonfs.mm._memory import EVICTION_BATCH, Memory
 from anonfs.mm._promises import Promises
 from anonfs.mm._reclaim import Eviction
+from anonfs.mm._swap_in import BadPageError
 from anonfs.mm._work import Work, perform
 
 __all__ = [
     "EVICTION_BATCH",
     "AnonInodeInfo",
+    "BadPageError",
     "BlobStore",
     "Budget",
+    "Counters",
     "Eviction",
     "Image",
     "LoadedPages",

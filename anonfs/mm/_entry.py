@@ -2,14 +2,18 @@
 
 The seed wants a page pointer or a swap entry or nothing, in one word with a tag::
 
-    63 62 61 60 59      54 53                                         0
-    ┌─────┬─────┬─────────┬───────────────────────────────────────────┐
-    │  0  │ tag │  area   │  frame or slot                            │
-    └─────┴─────┴─────────┴───────────────────────────────────────────┘
+    63 62  61 60                         32 31                          0
+    ┌───┬─────┬────────────────────────────┬─────────────────────────────┐
+    │ 0 │ tag │  frame or slot             │  checksum                   │
+    └───┴─────┴────────────────────────────┴─────────────────────────────┘
 
     NONE      tag 0, the whole word 0: never written, or punched; reads as zeros
-    IN_CORE   tag 1: the frame that holds the page
-    ON_SWAP   tag 2: the swap area and the slot that hold it
+    IN_CORE   tag 1: the frame that holds the page; no checksum
+    ON_SWAP   tag 2: the slot that holds the page, and what its bytes add up to
+
+A number has 29 bits: 2 TiB of frames, and 2 TiB of swap in all, since the slots of all areas share
+one number space. The checksum lies in the entry and not beside the slot, so a page whose write
+went astray, or was never made, is found out as surely as one whose bytes were damaged.
 
 Transitions::
 
@@ -25,15 +29,24 @@ from enum import IntEnum
 import numpy as np
 import numpy.typing as npt
 
-from anonfs.units import Frame
+from anonfs.units import NUMBERS, Frame
 
-__all__ = ["Entries", "PageState", "first_of_run", "in_core", "numbers", "on_swap", "states"]
+__all__ = [
+    "Entries",
+    "PageState",
+    "first_of_run",
+    "in_core",
+    "numbers",
+    "on_swap",
+    "states",
+    "sums",
+]
 
 Entries = npt.NDArray[np.int64]
 
-_TAG_SHIFT = 60
-_AREA_SHIFT = 54
-_NUMBER_MASK = (1 << _AREA_SHIFT) - 1
+_TAG_SHIFT = 61
+_NUMBER_SHIFT = 32
+_CHECKSUM_MASK = (1 << _NUMBER_SHIFT) - 1
 
 
 class PageState(IntEnum):
@@ -51,12 +64,12 @@ class PageState(IntEnum):
 
 def in_core(frames: Entries) -> Entries:
     """Entries for pages in ``frames``."""
-    return frames | (PageState.IN_CORE << _TAG_SHIFT)
+    return (frames << _NUMBER_SHIFT) | (PageState.IN_CORE << _TAG_SHIFT)
 
 
-def on_swap(slots: Entries, area: int = 0) -> Entries:
-    """Entries for pages in ``slots`` of swap area ``area``."""
-    return slots | (PageState.ON_SWAP << _TAG_SHIFT) | (area << _AREA_SHIFT)
+def on_swap(slots: Entries, sums: Entries) -> Entries:
+    """Entries for pages in ``slots`` with checksums ``sums``."""
+    return (slots << _NUMBER_SHIFT) | sums | (PageState.ON_SWAP << _TAG_SHIFT)
 
 
 def states(entries: Entries) -> Entries:
@@ -66,7 +79,12 @@ def states(entries: Entries) -> Entries:
 
 def numbers(entries: Entries) -> Entries:
     """The frame or slot of each entry; 0 for NONE, which is the frame of zeros."""
-    return entries & _NUMBER_MASK
+    return (entries >> _NUMBER_SHIFT) & (NUMBERS - 1)
+
+
+def sums(entries: Entries) -> Entries:
+    """The checksum of each entry."""
+    return entries & _CHECKSUM_MASK
 
 
 def first_of_run(entries: Entries) -> Frame:
@@ -74,9 +92,9 @@ def first_of_run(entries: Entries) -> Frame:
 
     A fault and a small write mostly meet such a run, and take a third of the time for knowing it.
     """
-    first, count = int(entries[0]), entries.size
-    if first >> _TAG_SHIFT != PageState.IN_CORE or int(entries[-1]) - first != count - 1:
+    first, last, count = int(entries[0]), int(entries[-1]), entries.size
+    if first >> _TAG_SHIFT != PageState.IN_CORE or last - first != (count - 1) << _NUMBER_SHIFT:
         return Frame(0)
-    if count > 2 and not (entries[1:] - entries[:-1] == 1).all():
+    if count > 2 and not (entries[1:] - entries[:-1] == 1 << _NUMBER_SHIFT).all():
         return Frame(0)
-    return Frame(first & _NUMBER_MASK)
+    return Frame((first >> _NUMBER_SHIFT) & (NUMBERS - 1))

@@ -4,48 +4,58 @@ Frame 0 is a page of zeros that nobody may write, so a gather over page entries 
 case for holes. ``owner`` is the reverse map: the position, in the array of all page entries, of
 the entry that names the frame; 0 while the frame is free::
 
-    frame       0      1      2      3
-    page     zeros   "ab"   "cd"    -
-    owner       0    513    512     0        frame 1 is the second page of leaf 1
-    in I/O      0      1      0     0        and is being written to swap
+    frame         0      1      2      3
+    page       zeros   "ab"   "cd"    -
+    owner         0    513    512     0        frame 1 is the second page of leaf 1
+    flags         0   IN_IO  REFD     0        and is being written to swap
 
-A frame freed while in I/O is reusable only when the I/O has ended. First touches of fresh memory
-cost more than anything else here on a virtual machine, so memory is populated up front and frames
-are reused last in, first out.
+A frame in I/O is immutable: its bytes are on their way to swap straight from the arena, and their
+checksum was or will be made. Who writes to its page takes another frame. A frame that is freed
+while in I/O is reusable only when the I/O has ended.
+
+First touches of fresh memory cost more than anything else here on a virtual machine. So memory is
+populated up front, and frames are reused last in, first out; but what is free can be trimmed: its
+memory is given back to the system until the frame is taken again.
 """
 
 import numpy as np
 import numpy.typing as npt
 
 from anonfs.errors import require
+from anonfs.mm._free_frames import FreeFrames
 from anonfs.mm._memfd import MemoryFile
-from anonfs.swap import aligned_pages
-from anonfs.units import PAGE_SHIFT, PAGE_SIZE
+from anonfs.mm._population import Population
+from anonfs.units import NUMBERS, PAGE_SHIFT, PAGE_SIZE
 
 __all__ = ["FrameArena", "Frames"]
 
 Frames = npt.NDArray[np.int64]
 
-_POPULATE_STEP = 32 << 20
+_REFERENCED = 1
+_IN_IO = 2  # the largest: a maximum finds it
 
 
 class FrameArena:
     """``count`` frames, numbered from 1."""
 
     def __init__(self, count: int) -> None:
+        require(count < NUMBERS, "more frames than a page entry can name")
         self.count = count
         self._file = MemoryFile("frames", (count + 1) << PAGE_SHIFT)
         self.view = self._file.view
         self.pages: npt.NDArray[np.uint8] = np.frombuffer(self.view, np.uint8).reshape(
             -1, PAGE_SIZE
         )
+        self.words: npt.NDArray[np.int64] = self.pages.view(np.int64)
         self.owner = np.zeros(count + 1, np.uint32)
-        self.referenced = np.zeros(count + 1, np.bool_)
-        self.in_io = np.zeros(count + 1, np.bool_)
-        self.redirtied = np.zeros(count + 1, np.bool_)
-        # A stack whose top is its end, so that frames leave it as ascending neighbours.
-        self._free = np.arange(count, 0, -1, dtype=np.int64)
-        self.free = count
+        self._flags = np.zeros(count + 1, np.uint8)
+        self._free = FreeFrames(count)
+        self.population = Population(self._file, self._free)
+
+    @property
+    def free(self) -> int:
+        """The frames that can be allocated."""
+        return len(self._free)
 
     @property
     def used(self) -> int:
@@ -54,55 +64,76 @@ class FrameArena:
 
     @property
     def resident(self) -> int:
-        return self.used
-
-    def trim(self, wanted: int) -> int:
-        return 0
+        """The frames that have memory: all that are used, and of the free those not trimmed."""
+        return self.count - self._free.without_memory
 
     def allocate(self, wanted: int) -> Frames:
         """Exactly ``wanted`` frames, which the caller has seen to be free."""
         require(wanted <= self.free, "more frames allocated than are free")
-        self.free -= wanted
-        return self._free[self.free : self.free + wanted][::-1].copy()
+        return self._free.pop(wanted)
 
     def release(self, frames: Frames) -> None:
         """Free ``frames`` (no number twice); those in I/O follow at `end_io`."""
+        in_io = self.in_io(frames)
         self.owner[frames] = 0
-        self.referenced[frames] = False
-        self._push(frames[~self.in_io[frames]])
+        self._flags[frames] &= _IN_IO
+        self._free.push(frames[~in_io])
 
-    def copy(self, frames: Frames) -> npt.NDArray[np.uint8]:
-        """The pages in ``frames`` as they are now, page-aligned."""
-        # Any mode but the default writes to the buffer without one more in between.
-        return self.pages.take(frames, axis=0, out=aligned_pages(frames.size), mode="clip")
+    def trim(self, wanted: int) -> int:
+        """Give the memory of up to ``wanted`` free frames back to the system; returns how many.
+
+        Those that have rested longest; one request for each run of neighbours. None while a step
+        of the population is under way, and it is the last then: memory is asked back.
+        """
+        self.population.end()
+        if self.population.under_way:
+            return 0
+        frames = self._free.bottom(wanted)
+        breaks = np.flatnonzero(np.diff(frames) != 1) + 1
+        for run in np.split(frames, breaks) if frames.size else ():
+            self._file.punch(int(run[0]) << PAGE_SHIFT, run.size << PAGE_SHIFT)
+        self._free.strip_bottom(frames.size)
+        return int(frames.size)
+
+    # -- flags -----------------------------------------------------------------------------
+
+    def note_use(self, frames: Frames) -> None:
+        """``frames`` were read or written: they are not cold."""
+        self._flags[frames] |= _REFERENCED
+
+    def note_use_of_run(self, first: int, count: int) -> None:
+        """The same of ``count`` neighbours, in a third of the time."""
+        flags = self._flags[first : first + count]
+        flags |= _REFERENCED
+
+    def cool(self, frames: slice) -> None:
+        """``frames`` are cold until the next use."""
+        self._flags[frames] &= ~np.uint8(_REFERENCED)
+
+    def cold(self, frames: slice) -> npt.NDArray[np.bool_]:
+        """Which of ``frames`` hold a page that may be evicted and was not used of late."""
+        found: npt.NDArray[np.bool_] = (self.owner[frames] != 0) & (self._flags[frames] == 0)
+        return found
+
+    def in_io(self, frames: Frames | slice) -> npt.NDArray[np.bool_]:
+        """Which of ``frames`` are in I/O, and so must not be written."""
+        found: npt.NDArray[np.bool_] = (self._flags[frames] & _IN_IO) != 0
+        return found
+
+    def run_in_io(self, first: int, count: int) -> bool:
+        """Whether any of ``count`` neighbours is in I/O."""
+        return bool(self._flags[first : first + count].max() >= _IN_IO)
 
     def begin_io(self, frames: Frames) -> None:
-        """Keep ``frames`` from being reused or picked for reclaim until `end_io`."""
-        self.in_io[frames] = True
-        self.redirtied[frames] = False
+        """Keep ``frames`` from being written, reused or picked for reclaim until `end_io`."""
+        self._flags[frames] |= _IN_IO
 
     def end_io(self, frames: Frames) -> None:
         """End `begin_io`; what was released meanwhile becomes free."""
-        self.in_io[frames] = False
-        self._push(frames[self.owner[frames] == 0])
+        self._flags[frames] &= ~np.uint8(_IN_IO)
+        self._free.push(frames[self.owner[frames] == 0])
 
-    def note_write(self, frames: Frames | slice) -> None:
-        """``frames`` got new contents: they are not cold, and what I/O writes of them is old."""
-        self.referenced[frames] = True
-        self.redirtied[frames] = True
-
-    def _push(self, frames: Frames) -> None:
-        # Descending, so that they come back as ascending neighbours.
-        self._free[self.free : self.free + frames.size] = np.sort(frames)[::-1]
-        self.free += frames.size
-
-    def populate(self) -> None:
-        """Allocate all memory now; for a thread of its own, since it takes seconds for gigabytes.
-
-        Raises OSError: memory ran out.
-        """
-        for offset in range(0, self._file.size, _POPULATE_STEP):
-            self._file.populate(offset, min(_POPULATE_STEP, self._file.size - offset))
+    # -- all of it -------------------------------------------------------------------------
 
     def close(self) -> None:
         """Give the memory back."""
@@ -110,9 +141,9 @@ class FrameArena:
 
     def check_invariants(self) -> None:
         """Recount the free frames and look at the page of zeros."""
-        free = self._free[: self.free]
-        idle = (self.owner == 0) & ~self.in_io
+        idle = (self.owner == 0) & ~self.in_io(slice(None))
         idle[0] = False
-        require(np.array_equal(np.sort(free), np.flatnonzero(idle)), "free frames miscounted")
+        self._free.check_invariants(np.flatnonzero(idle))
+        require(not self._flags[idle].any(), "a free frame is referenced")
         require(not self.pages[0].any(), "the page of zeros was written")
         require(self.owner[0] == 0, "the page of zeros is owned")

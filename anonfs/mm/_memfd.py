@@ -54,6 +54,14 @@ class MemoryFile:
         if _libc.madvise(self._address + offset, length, _MADV_POPULATE_WRITE) != 0:
             raise AnonfsError(ctypes.get_errno(), "populating memory")
 
+    def punch(self, offset: int, length: int) -> None:
+        """Give this range (bytes, page-aligned) back to the system; it reads as zeros then.
+
+        Raises OSError.
+        """
+        if _libc.madvise(self._address + offset, length, mmap.MADV_REMOVE) != 0:
+            raise AnonfsError(ctypes.get_errno(), "giving memory back")
+
     def close(self) -> None:
         """Close the descriptor."""
         os.close(self.fd)

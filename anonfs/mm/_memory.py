@@ -1,12 +1,16 @@
 """Memory: the engine's calls on the pages of an inode.
 
-It alone hands frames and slots to page entries and takes them back. All of it runs on one thread
-and nothing waits: where a call needs swap I/O it hands out `Work`. Each call costs a few vector
-operations for each leaf of 512 pages that it touches, none for each page.
+It alone hands frames and slots to page entries and takes them back. It is called with its owner's
+lock held and nothing waits: where a call needs swap I/O it hands out `Work`, whose run alone is for
+any thread without the lock. Each call costs a few vector operations for each leaf of 512 pages that
+it touches, none for each page.
 
 To write, a caller first performs what `work_for_frames` and `work_to_complete` hand out, until
 both have nothing more, and then calls `write` without waiting in between: so it never fails for
 want of a frame. `anonfs.mm.sync` does that for callers without an event loop.
+
+A frame that is on its way to swap is immutable. A write to its page takes another frame, as if the
+page were not in core, and copies what it leaves out of the page from the old one.
 """
 
 import errno
@@ -16,8 +20,10 @@ import numpy.typing as npt
 
 from anonfs.errors import AnonfsError, require
 from anonfs.mm._anon_inode_info import AnonInodeInfo, Span
+from anonfs.mm._counters import Counters
+from anonfs.mm._cut import PageCut
 from anonfs.mm._entry import Entries, PageState, first_of_run, in_core, numbers, states
-from anonfs.mm._fault import PageCut, PageLoad, PageRead
+from anonfs.mm._fault import PageLoad, PageRead
 from anonfs.mm._frames import Frames
 from anonfs.mm._image import Image
 from anonfs.mm._leaves import LEAF_SHIFT
@@ -46,6 +52,8 @@ class Memory:
         self.loaded = LoadedPages()
         self.infos: set[AnonInodeInfo] = set()
         self.evictions: set[Eviction] = set()
+        self.cuts: set[PageCut] = set()
+        self.counters = Counters()
         self._clock = Clock(image.frames)
 
     def create(self, ino: Ino) -> AnonInodeInfo:
@@ -73,15 +81,15 @@ class Memory:
         head = offset & (PAGE_SIZE - 1)
         frame = first_of_run(entries)
         if frame:
-            self.frames.referenced[frame : frame + entries.size] = True
+            self.frames.note_use_of_run(frame, entries.size)
             start = (frame << PAGE_SHIFT) + head
             return self.frames.view[start : start + size]
         if not entries.any():
             return _ZEROS[:size] if size <= len(_ZEROS) else memoryview(bytes(size))
         if (states(entries) == PageState.ON_SWAP).any():
-            return PageRead(self, entries, head, size)
+            return PageRead(self, info, first, entries, slice(head, head + size))
         frames = numbers(entries)
-        self.frames.referenced[frames] = True
+        self.frames.note_use(frames)
         return self.frames.pages.take(frames, axis=0).data.cast("B")[head : head + size]
 
     # -- writing ---------------------------------------------------------------------------
@@ -113,23 +121,7 @@ class Memory:
         count = pages_for(offset + size) - first
         if count <= self.frames.free:
             return count
-        kinds = states(info.entries(first, count))
-        return count - int(np.count_nonzero(kinds == PageState.IN_CORE))
-
-    def work_for_frames(self, wanted: int) -> Eviction | None:
-        """An eviction towards ``wanted`` free frames, or None if there are as many.
-
-        Raises:
-            AnonfsError: ENOSPC, there is nothing that could be evicted, or no slot for it.
-        """
-        if wanted <= self.frames.free:
-            return None
-        if wanted > self.frames.count:
-            raise AnonfsError(errno.ENOSPC, "one write is larger than the budget")
-        eviction = self._evict(self._clock.pick(EVICTION_BATCH))
-        if eviction is None:
-            raise AnonfsError(errno.ENOSPC, "budget and swap are full")
-        return eviction
+        return count - int(np.count_nonzero(self._writable(info.entries(first, count))))
 
     @staticmethod
     def _swapped(info: AnonInodeInfo, pages: list[int]) -> list[int]:
@@ -151,35 +143,47 @@ class Memory:
 
     def _write_span(self, info: AnonInodeInfo, span: Span, offset: int, data: memoryview) -> None:
         head = offset & (PAGE_SIZE - 1)
-        if first_of_run(span.entries):
-            self._fill(span.entries, head, data)
+        frame = first_of_run(span.entries)
+        if frame and not self.frames.run_in_io(frame, span.entries.size):
+            self._fill_run(frame, span.entries.size, head, data)
             return
-        missing = np.flatnonzero(states(span.entries) != PageState.IN_CORE)
+        missing = np.flatnonzero(~self._writable(span.entries))
         fresh = self.frames.allocate(missing.size)
         entries = span.entries.copy()
         entries[missing] = in_core(fresh)
-        self._zero_around(span, missing, fresh, offset, len(data))
+        self._keep_around(span, missing, fresh, offset, len(data))
         self._fill(entries, head, data)
         self._publish(info, span, missing, fresh)
 
-    def _zero_around(
+    def _writable(self, entries: Entries) -> npt.NDArray[np.bool_]:
+        """Which of ``entries`` name a frame that may be written."""
+        held: npt.NDArray[np.bool_] = states(entries) == PageState.IN_CORE
+        held[held] = ~self.frames.in_io(numbers(entries[held]))
+        return held
+
+    def _keep_around(
         self, span: Span, missing: Entries, fresh: Frames, offset: int, size: int
     ) -> None:
-        """Clear the parts of fresh frames that a write of ``size`` bytes leaves out."""
+        """Copy what a write of ``size`` bytes leaves out of the pages that get a fresh frame.
+
+        From the frame that the page is in, which is in I/O, or else from the frame of zeros.
+        """
         head = offset & (PAGE_SIZE - 1)
         tail = (offset + size) & (PAGE_SIZE - 1)
         if head and missing.size and missing[0] == 0:
-            self.frames.pages[fresh[0], :head] = 0
+            self._copy_part(span.entries[:1], fresh[0], slice(0, head))
         if tail and missing.size and missing[-1] == span.entries.size - 1:
-            self.frames.pages[fresh[-1], tail:] = 0
+            self._copy_part(span.entries[-1:], fresh[-1], slice(tail, PAGE_SIZE))
+
+    def _copy_part(self, entry: Entries, frame: int, part: slice) -> None:
+        source = numbers(entry)[0] if states(entry)[0] == PageState.IN_CORE else 0
+        self.frames.pages[frame, part] = self.frames.pages[source, part]
 
     def _fill(self, entries: Entries, head: int, data: memoryview) -> None:
         """Copy ``data`` into the frames of ``entries``, from byte ``head`` of the first."""
         frame = first_of_run(entries)
         if frame:
-            start = (frame << PAGE_SHIFT) + head
-            self.frames.view[start : start + len(data)] = data
-            self.frames.note_write(slice(frame, frame + entries.size))
+            self._fill_run(frame, entries.size, head, data)
             return
         if head:
             part = PAGE_SIZE - head
@@ -189,18 +193,31 @@ class Memory:
         rows = np.frombuffer(data[: whole << PAGE_SHIFT], np.uint8).reshape(-1, PAGE_SIZE)
         frames = numbers(entries[:whole])
         self.frames.pages[frames] = rows
-        self.frames.note_write(frames)
+        self.frames.note_use(frames)
         if len(data) > whole << PAGE_SHIFT:
             self._fill(entries[whole:], 0, data[whole << PAGE_SHIFT :])
+
+    def _fill_run(self, frame: int, count: int, head: int, data: memoryview) -> None:
+        start = (frame << PAGE_SHIFT) + head
+        self.frames.view[start : start + len(data)] = data
+        self.frames.note_use_of_run(frame, count)
 
     def _publish(self, info: AnonInodeInfo, span: Span, rows: Entries, frames: Frames) -> None:
         """Let the entries at ``rows`` of ``span`` name ``frames``, which hold their pages."""
         old = span.entries[rows]
         span.entries[rows] = in_core(frames)
         self.frames.owner[frames] = span.position + rows
-        slots = numbers(old[states(old) == PageState.ON_SWAP])
-        self.swap.release(slots)
         info.in_core += rows.size
+        self._release(info, old)
+
+    def _release(self, info: AnonInodeInfo, entries: Entries) -> None:
+        """Take back what pages of ``info`` were in, whose ``entries`` those were."""
+        kinds = states(entries)
+        frames = numbers(entries[kinds == PageState.IN_CORE])
+        slots = numbers(entries[kinds == PageState.ON_SWAP])
+        self.frames.release(frames)
+        self.swap.release(slots)
+        info.in_core -= frames.size
         info.on_swap -= slots.size
 
     def store_page(self, info: AnonInodeInfo, page: int, data: npt.NDArray[np.uint8]) -> None:
@@ -217,7 +234,8 @@ class Memory:
     def truncate(self, info: AnonInodeInfo, size: int, cut: PageCut | None = None) -> None:
         """Free the pages beyond ``size`` bytes and clear the rest of the last one.
 
-        ``cut`` is the work before it, performed; nothing has written to the page since.
+        ``cut`` is the work before it, finished under the same hold of the lock as this call: it
+        may have put the page into a frame, which the next eviction would pick.
         """
         self.clear(info, pages_for(size))
         self.loaded.drop(info, pages_for(size))
@@ -226,27 +244,83 @@ class Memory:
         if not tail or not entry.any():
             return
         if states(entry)[0] == PageState.IN_CORE:
-            frame = numbers(entry)
-            self.frames.pages[frame[0], tail:] = 0
-            self.frames.note_write(frame)
+            self._clear_tail(info, entry, size)
         else:
             require(cut is not None and cut.entry == entry[0], "a page on swap was not cut")
+
+    def _clear_tail(self, info: AnonInodeInfo, entry: Entries, size: int) -> None:
+        """Clear the page in core that ``size`` ends in from there on; it takes a frame, or none.
+
+        Where the page is on its way to swap and no other frame is free, it has to stay.
+        """
+        rest = PAGE_SIZE - (size & (PAGE_SIZE - 1))
+        if self.frames_wanted(info, size, rest) <= self.frames.free:
+            self.write(info, size, _ZEROS[:rest])
+            return
+        frame = int(numbers(entry)[0])
+        for eviction in self.evictions:
+            eviction.overtake(frame)
+        self.frames.pages[frame, -rest:] = 0
 
     def clear(self, info: AnonInodeInfo, first: int, count: int = 1 << 62) -> None:
         """Free ``count`` pages from ``first``: they read as zeros from now on."""
         for span in list(info.spans(first, count)):
             old = span.entries.copy()
             span.entries[:] = 0
-            kinds = states(old)
-            frames = numbers(old[kinds == PageState.IN_CORE])
-            slots = numbers(old[kinds == PageState.ON_SWAP])
-            self.frames.release(frames)
-            self.swap.release(slots)
-            info.in_core -= frames.size
-            info.on_swap -= slots.size
+            self._release(info, old)
             info.release_if_empty(span.first >> LEAF_SHIFT)
 
     # -- reclaim ---------------------------------------------------------------------------
+
+    def work_to_evict(self, wanted: int) -> Eviction | None:
+        """An eviction of up to ``wanted`` cold pages, and not more than a batch.
+
+        None where nothing can be evicted now: nothing is idle, or swap has no slot.
+        """
+        return self._evict(self._clock.pick(min(wanted, EVICTION_BATCH)))
+
+    def work_for_frames(self, wanted: int) -> Eviction | None:
+        """An eviction towards ``wanted`` free frames, or None if there are as many.
+
+        Raises:
+            AnonfsError: ENOSPC, there is nothing that could be evicted, or no slot for it; EIO,
+                swap cannot be written; EAGAIN, all that could be is on its way: look again when
+                one of the `evictions` has ended.
+        """
+        if wanted <= self.frames.free:
+            return None
+        if wanted > self.frames.count:
+            raise AnonfsError(errno.ENOSPC, "one write is larger than the budget")
+        eviction = self.work_to_evict(EVICTION_BATCH)
+        if eviction is None:
+            raise self._why_none()
+        return eviction
+
+    def work_to_swap_out(
+        self, info: AnonInodeInfo, first: int, last: int
+    ) -> tuple[Eviction | None, int]:
+        """An eviction of the first pages in core from ``first`` to ``last``, at most a batch.
+
+        Returns it with the page to go on from, beyond ``last`` when that was all.
+
+        Pages that are on their way already are passed over.
+
+        Raises:
+            AnonfsError: ENOSPC, swap is full; EIO, it cannot be written; EAGAIN, slots may come
+                free when one of the `evictions` has ended.
+        """
+        for span in info.spans(first, last - first + 1):
+            frames = movable(self.frames, span.entries)[:EVICTION_BATCH]
+            if not frames.size:
+                continue
+            eviction = self._evict(frames)
+            if eviction is None:
+                raise self._why_none()
+            if eviction.pages < frames.size:
+                return eviction, span.first  # The rest finds swap full, if it still is.
+            ahead = int(self.frames.owner[frames[-1]]) - span.position
+            return eviction, span.first + ahead + 1
+        return None, last + 1
 
     def _evict(self, frames: Frames) -> Eviction | None:
         if not frames.size:
@@ -257,32 +331,13 @@ class Memory:
         self.evictions.add(eviction)
         return eviction
 
-    def work_to_evict(self, wanted: int) -> Eviction | None:
-        """An eviction of up to ``wanted`` cold frames, or None if none can be evicted now."""
-        return self._evict(self._clock.pick(wanted))
-
-    def work_to_swap_out(
-        self, info: AnonInodeInfo, first: int, last: int
-    ) -> tuple[Eviction | None, int]:
-        """An eviction of the first pages in core from ``first`` to ``last``, at most a batch.
-
-        Returns it with the page to go on from, beyond ``last`` when that was all.
-
-        Raises:
-            AnonfsError: ENOSPC, swap is full.
-        """
-        for span in info.spans(first, last - first + 1):
-            frames = movable(self.frames, span.entries)[:EVICTION_BATCH]
-            if not frames.size:
-                continue
-            eviction = self._evict(frames)
-            if eviction is None:
-                raise AnonfsError(errno.ENOSPC, "swap is full")
-            if eviction.pages < frames.size:
-                return eviction, span.first  # The rest finds swap full, if it still is.
-            ahead = int(self.frames.owner[frames[-1]]) - span.position
-            return eviction, span.first + ahead + 1
-        return None, last + 1
+    def _why_none(self) -> AnonfsError:
+        """Why no eviction could be begun."""
+        if self.swap.failing:
+            return AnonfsError(errno.EIO, "swap cannot be written")
+        if self.evictions:
+            return AnonfsError(errno.EAGAIN, "evictions are under way")
+        return AnonfsError(errno.ENOSPC, "swap is full")
 
     # -- checking --------------------------------------------------------------------------
 
@@ -299,8 +354,8 @@ class Memory:
         kinds = states(entries)
         self._check_frames(positions, entries, kinds == PageState.IN_CORE)
         slots = numbers(entries[kinds == PageState.ON_SWAP])
-        on_the_way = [eviction.slots for eviction in self.evictions]
-        expected = np.sort(np.concatenate([slots, *on_the_way]))
+        leaving = [eviction.slots for eviction in self.evictions]
+        expected = np.sort(np.concatenate([slots, *leaving, *(cut.slots for cut in self.cuts)]))
         require(np.array_equal(expected, self.swap.in_use()), "slots used and referenced differ")
 
     def _check_frames(

@@ -2,8 +2,17 @@
 
 Cold is decided by a clock, as the kernel knows no better order for what it cannot see: a hand goes
 round the arena, a frame that was read or written since the hand last came is passed over once, the
-others are picked. The pages picked are copied out at one instant, so that what is written to swap
-is what the pages were then; a page that is written while its copy is on the way stays in core.
+others are picked.
+
+The frames picked are immutable until the I/O ends, so they are written from where they are; a page
+that is written meanwhile takes another frame, and the eviction finds it gone. Of the frames that
+stay with their pages, those that went to swap are freed, and those that could not be written are
+for a later eviction, which gets other slots::
+
+    frames     3    4    5    9           sorted by inode and page
+    zeros           x                     becomes NONE, takes no slot
+    slots     70        71   72           one request where they are neighbours
+    written    ✓         ✗    ✓           slot 71 is retired, its page stays in core
 """
 
 from typing import TYPE_CHECKING
@@ -14,6 +23,7 @@ import numpy.typing as npt
 from anonfs.mm._entry import Entries, PageState, numbers, on_swap, states
 from anonfs.mm._frames import FrameArena, Frames
 from anonfs.mm._leaves import LEAF_SHIFT
+from anonfs.swap import Transfer, checksums
 
 if TYPE_CHECKING:
     from anonfs.mm._memory import Memory
@@ -42,23 +52,23 @@ class Clock:
             wanted -= cold.size
             passed += last - self._hand
             self._hand = last if last <= self._frames.count else 1
-        found = np.unique(np.concatenate(picked)) if picked else np.empty(0, np.int64)
+        found = np.concatenate(picked) if picked else np.empty(0, np.int64)
+        if passed > self._frames.count:  # Some may have been met twice.
+            found = np.unique(found)
         # Neighbours in a file become neighbours on swap.
         return found[np.argsort(self._frames.owner[found], kind="stable")]
 
     def _pass(self, start: int, stop: int, wanted: int) -> tuple[Frames, int]:
         """Pick among frames ``start`` to ``stop``; returns them and where the hand came to."""
-        frames = self._frames
-        idle = (frames.owner[start:stop] != 0) & ~frames.in_io[start:stop]
-        cold = np.flatnonzero(idle & ~frames.referenced[start:stop])[:wanted] + start
+        cold = np.flatnonzero(self._frames.cold(slice(start, stop)))[:wanted] + start
         if cold.size == wanted:
             stop = int(cold[-1]) + 1
-        frames.referenced[start:stop] = False
+        self._frames.cool(slice(start, stop))
         return cold, stop
 
 
 class Eviction:
-    """Frames on their way to swap. See `Work`.
+    """Frames on their way to swap. See `Work`; run raises nothing, ``error`` tells.
 
     Pages of zeros become NONE and take no slot. Where swap has too few slots for the rest, those
     for which there is none stay in core.
@@ -66,17 +76,15 @@ class Eviction:
 
     def __init__(self, memory: "Memory", frames: Frames) -> None:
         self._memory = memory
-        snapshot = memory.frames.copy(frames)
-        filled = np.bitwise_or.reduce(snapshot.view(np.int64), axis=1) != 0
-        self.slots = memory.swap.allocate(int(np.count_nonzero(filled)))
-        with_slot = np.flatnonzero(filled)[: self.slots.size]
-        if with_slot.size < frames.size:
-            snapshot = memory.frames.copy(frames[with_slot])
-        self._snapshot = snapshot
-        self._zeros = frames[~filled]
-        self._written = frames[with_slot]
+        zeros = _zeros(memory.frames, frames)
+        filled = frames[~zeros]
+        self.slots = memory.swap.allocate(filled.size)
+        self._zeros = frames[zeros]
+        self._written = filled[: self.slots.size]
         self._zero_positions = self._owners(self._zeros)
         self._positions = self._owners(self._written)
+        self._sums = np.empty(0, np.int64)
+        self._transfer: Transfer | None = None
         memory.frames.begin_io(self._zeros)
         memory.frames.begin_io(self._written)
 
@@ -88,20 +96,43 @@ class Eviction:
         """How many pages can leave core by this; 0 where swap is full."""
         return int(self._zeros.size + self._written.size)
 
+    @property
+    def error(self) -> OSError | None:
+        """After run, why some pages could not be written; they stay in core."""
+        return self._transfer.error if self._transfer is not None else None
+
     def run(self) -> None:
-        """Write the copies to their slots."""
-        if self.slots.size:
-            self._memory.swap.write_from(self.slots, self._snapshot.data.cast("B"))
+        """Write the frames to their slots, and make their checksums."""
+        arena = self._memory.frames
+        self._sums = checksums(arena.pages, self._written)
+        self._transfer = self._memory.swap.write_from(self.slots, arena.view, self._written)
+
+    def overtake(self, frame: int) -> None:
+        """Leave the page in ``frame`` where it is, whatever is written of it."""
+        self._positions[self._written == frame] = 0
+        self._zero_positions[self._zeros == frame] = 0
 
     def finish(self) -> None:
-        """Publish the slots of the pages that did not change, and free their frames."""
-        kept = self._unchanged(self._written, self._positions)
-        self._memory.swap.release(self.slots[~kept])
-        self._publish(self._written[kept], self._positions[kept], on_swap(self.slots[kept]))
-        empty = self._unchanged(self._zeros, self._zero_positions)
+        """Publish the slots of the pages that were written, and free their frames.
+
+        Pages that have been freed or written meanwhile are not in these frames any more.
+        """
+        if self._transfer is None:
+            self.abandon()
+            return
+        memory, transfer = self._memory, self._transfer
+        memory.swap.settle(self.slots, transfer)
+        kept = transfer.done & self._still_there(self._written, self._positions)
+        memory.swap.release(self.slots[~kept & ~transfer.failed])
+        entries = on_swap(self.slots[kept], self._sums[kept])
+        self._publish(self._written[kept], self._positions[kept], entries)
+        empty = self._still_there(self._zeros, self._zero_positions)
         positions = self._zero_positions[empty]
         self._publish(self._zeros[empty], positions, np.zeros(positions.size, np.int64))
         self._end()
+        memory.counters.evictions += 1
+        memory.counters.swapped_out += int(np.count_nonzero(kept))
+        memory.counters.zero_pages += positions.size
 
     def abandon(self) -> None:
         """Leave every page where it is."""
@@ -113,20 +144,18 @@ class Eviction:
         self._memory.frames.end_io(self._written)
         self._memory.evictions.discard(self)
 
-    def _unchanged(self, frames: Frames, positions: Entries) -> npt.NDArray[np.bool_]:
-        arena = self._memory.frames
-        unchanged: npt.NDArray[np.bool_] = (arena.owner[frames] == positions) & ~arena.redirtied[
-            frames
-        ]
-        return unchanged
+    def _still_there(self, frames: Frames, positions: Entries) -> npt.NDArray[np.bool_]:
+        owners = self._memory.frames.owner[frames]
+        there: npt.NDArray[np.bool_] = (positions != 0) & (owners == positions)
+        return there
 
     def _publish(self, frames: Frames, positions: Entries, entries: Entries) -> None:
-        memory = self._memory
+        if not entries.size:
+            return
+        memory, gone = self._memory, not entries[0]
         memory.leaves.entries[positions] = entries
         memory.frames.release(frames)
-        leaves, pages = np.unique(positions >> LEAF_SHIFT, return_counts=True)
-        gone = bool(entries.size) and not entries[0]
-        for leaf, count in zip(leaves.tolist(), pages.tolist(), strict=True):
+        for leaf, count in _tally(positions >> LEAF_SHIFT):
             info = memory.leaves.owner(leaf)
             info.in_core -= count
             if gone:
@@ -135,7 +164,22 @@ class Eviction:
                 info.on_swap += count
 
 
+def _tally(ascending: Entries) -> list[tuple[int, int]]:
+    """(number, how often) of sorted numbers."""
+    starts = np.flatnonzero(np.diff(ascending, prepend=-1))
+    counts = np.diff(starts, append=ascending.size)
+    return list(zip(ascending[starts].tolist(), counts.tolist(), strict=True))
+
+
+def _zeros(arena: FrameArena, frames: Frames) -> npt.NDArray[np.bool_]:
+    """Which of ``frames`` are zeros; only those whose first word is are looked at in full."""
+    zeros: npt.NDArray[np.bool_] = arena.words[frames, 0] == 0
+    if zeros.any():
+        zeros[zeros] = ~arena.words[frames[zeros]].any(axis=1)
+    return zeros
+
+
 def movable(frames: FrameArena, entries: Entries) -> Frames:
     """The frames that ``entries`` name and that may go to swap now."""
     held = numbers(entries[states(entries) == PageState.IN_CORE])
-    return held[~frames.in_io[held]]
+    return held[~frames.in_io(held)]

@@ -2,12 +2,13 @@
 
 An engine call that needs swap I/O changes no state but hands out a piece of work::
 
-    begin   (owner's thread)   picks pages, pins slots or frames, makes a private buffer
-    run     (any thread)       moves bytes between that buffer and the store, nothing else
-    finish  (owner's thread)   looks again at what may have changed meanwhile, then publishes
-    abandon (owner's thread)   in place of finish when run failed: everything as before begin
+    begin   (with the lock)   picks pages, pins slots or frames, makes a private buffer
+    run     (any thread)      moves bytes between buffer or frames and the store, nothing else
+    finish  (with the lock)   looks again at what may have changed meanwhile, then publishes
+    abandon (with the lock)   in place of finish when run failed: everything as before begin
 
-So the bookkeeping is synchronous and needs no lock, and the event loop never waits for a disk.
+The lock is the caller's, one for the whole engine. What run reads and writes is pinned or in I/O,
+so that nobody changes it; so the bookkeeping needs no other lock, and never waits for a disk.
 """
 
 from typing import Protocol

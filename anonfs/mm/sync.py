@@ -6,9 +6,9 @@ The order of the steps is the one that the daemon keeps to.
 from anonfs.mm._anon_inode_info import AnonInodeInfo
 from anonfs.mm._fault import PageRead
 from anonfs.mm._memory import Memory
-from anonfs.mm._work import perform
+from anonfs.mm._work import Work, perform
 
-__all__ = ["read", "swap_out", "truncate", "write"]
+__all__ = ["read", "swap_out", "truncate", "work_before_write", "write"]
 
 
 def read(memory: Memory, info: AnonInodeInfo, offset: int, size: int) -> memoryview:
@@ -22,12 +22,8 @@ def read(memory: Memory, info: AnonInodeInfo, offset: int, size: int) -> memoryv
 
 def write(memory: Memory, info: AnonInodeInfo, offset: int, data: bytes | memoryview) -> None:
     """Store ``data`` at ``offset``. Raises AnonfsError: ENOSPC, or OSError from the store."""
-    while True:
-        _make_room(memory, memory.frames_wanted(info, offset, len(data)))
-        load = memory.work_to_complete(info, offset, len(data))
-        if load is None:
-            break
-        perform(load)
+    while (work := work_before_write(memory, info, offset, len(data))) is not None:
+        perform(work)
     memory.write(info, offset, data)
 
 
@@ -40,13 +36,23 @@ def truncate(memory: Memory, info: AnonInodeInfo, size: int) -> None:
 
 
 def swap_out(memory: Memory, info: AnonInodeInfo, first: int, last: int) -> None:
-    """Write pages ``first`` to ``last`` to swap. Raises AnonfsError: ENOSPC, or OSError."""
+    """Write pages ``first`` to ``last`` to swap. Raises AnonfsError: ENOSPC, EIO."""
     while first <= last:
-        eviction, first = memory.work_to_swap_out(info, first, last)
+        eviction, beyond = memory.work_to_swap_out(info, first, last)
         if eviction is not None:
             perform(eviction)
+        # What could not be written is tried again, in other slots.
+        if eviction is None or eviction.error is None:
+            first = beyond
 
 
-def _make_room(memory: Memory, frames: int) -> None:
-    while (eviction := memory.work_for_frames(frames)) is not None:
-        perform(eviction)
+def work_before_write(memory: Memory, info: AnonInodeInfo, offset: int, size: int) -> Work | None:
+    """What must be done next before ``size`` bytes at ``offset`` can be written, or None.
+
+    What a write wants is looked at anew after each piece: to make room may evict its very pages.
+
+    Raises:
+        AnonfsError: see `Memory.work_for_frames`.
+    """
+    eviction = memory.work_for_frames(memory.frames_wanted(info, offset, size))
+    return eviction or memory.work_to_complete(info, offset, size)

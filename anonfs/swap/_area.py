@@ -1,114 +1,127 @@
-"""A swap area: a map of slots over a store, after the kernel's swap_map.
+"""A swap area: the slots of one store, who reads them, and which are good.
 
-Slots are numbered from 1; number 0 means none, so that a zero page entry can never name a slot::
+A slot that is freed while it is being read is *doomed*: a reader on a thread must never be handed
+the bytes of the slot's next owner, so it can be allocated again only when its readers have ended::
 
-    slot      1    2    3    4    5
-    in use    1    1    0    1    0
-    readers   0    2    0    0    0      slot 2 is being read
-    doomed    0    1    0    0    0      and was freed meanwhile: reusable when its readers end
+    slot      1     2     3     4     5
+    byte      1     1     0     1     0
+    pinned          x           x             slots 2 and 4 are being read
+    doomed          x                         and slot 2 was freed meanwhile
 
-Freeing a slot that is being read only dooms it: a reader on a thread must never be handed the
-bytes of the slot's next owner. The maps belong to one thread (the event loop's); only ``read_into``
-and ``write_from`` may be called from others, for slots that the caller has pinned or allocated.
+All of it is called with the owner's lock held, but ``read_into`` and ``write_from``: they may be
+called by any thread at any time, for slots that the caller has pinned or allocated.
 """
+
+import time
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
 
 from anonfs.errors import require
+from anonfs.swap._health import Health
+from anonfs.swap._pins import Pins
+from anonfs.swap._slot_map import SlotMap
 from anonfs.swap._store import SwapStore
-from anonfs.units import PAGE_SHIFT
+from anonfs.swap._transfer import Transfer, read_slots, write_slots
+from anonfs.units import NUMBERS, PAGE_SHIFT
 
 __all__ = ["SwapArea"]
 
 Slots = npt.NDArray[np.int64]
 
-_WINDOW = 1 << 16
-"""How many slots are looked at in one step of the search for free ones."""
-
 
 class SwapArea:
-    """The slots of one store."""
+    """The slots of one store, with counts of what went wrong: of slots, since it was made.
 
-    def __init__(self, store: SwapStore) -> None:
+    ``now`` is a monotonic clock in seconds.
+    """
+
+    def __init__(self, store: SwapStore, now: Callable[[], float] = time.monotonic) -> None:
         self._store = store
-        self.slots = store.size >> PAGE_SHIFT
-        self._in_use = np.zeros(self.slots + 1, np.bool_)
-        self._in_use[0] = True
-        self._readers = np.zeros(self.slots + 1, np.uint16)
-        self._doomed = np.zeros(self.slots + 1, np.bool_)
-        self._hand = 1
-        self.used = 0
+        self._map = SlotMap(min(store.size >> PAGE_SHIFT, NUMBERS - 1))
+        self._pins = Pins()
+        self._doomed: set[int] = set()
+        self._health = Health(now)
+        self.write_errors = 0
+        self.read_errors = 0
+        self.checksum_errors = 0
+
+    @property
+    def slots(self) -> int:
+        """The slots that can hold a page: all but the retired."""
+        return self._map.total - self._map.retired
+
+    @property
+    def used(self) -> int:
+        """The slots that hold a page, or are on their way to or from one."""
+        return self._map.used
+
+    @property
+    def retired(self) -> int:
+        """The slots that could not be written and are never allocated again."""
+        return self._map.retired
+
+    @property
+    def failing(self) -> bool:
+        """Whether nothing could be written of late; see `Health`."""
+        return self._health.failing
 
     @property
     def free(self) -> int:
-        """How many slots can be allocated."""
-        return self.slots - self.used
+        """How many slots can be allocated; none while the area is failing."""
+        return 0 if self.failing else self._map.free
 
     def allocate(self, wanted: int) -> Slots:
-        """Up to ``wanted`` free slots in the order of the disk, from where the last search ended.
+        """Up to ``wanted`` free slots, neighbours where there are as many.
 
-        Fewer, or none, when the area has no more: that is for the caller to judge.
+        Fewer, or none, when the area has no more or is failing: that is for the caller to judge.
         """
-        found: list[Slots] = []
-        missing, looked = min(wanted, self.free), 0
-        while missing and looked <= self.slots:
-            window = self._in_use[self._hand : self._hand + _WINDOW]
-            picked = np.flatnonzero(~window)[:missing] + self._hand
-            if picked.size:
-                self._in_use[picked] = True
-                found.append(picked)
-                missing -= picked.size
-            step = int(picked[-1]) + 1 - self._hand if picked.size and not missing else window.size
-            looked += step
-            self._hand += step
-            if self._hand > self.slots:
-                self._hand = 1
-        slots = np.concatenate(found) if found else np.empty(0, np.int64)
-        self.used += slots.size
-        return slots
+        return self._map.take(self._health.allowance(min(wanted, self._map.free)))
 
     def release(self, slots: Slots) -> None:
         """Free ``slots``; those being read become free when their last reader unpins them."""
         if not slots.size:
             return
-        require(self._in_use[slots].all() and not self._doomed[slots].any(), "slot freed twice")
-        being_read = self._readers[slots] > 0
-        self._doomed[slots[being_read]] = True
-        self._put_back(slots[~being_read])
+        require(self._map.are_used(slots), "slot freed twice")
+        being_read = self._pins.pinned(slots)
+        doomed = slots[being_read].tolist()
+        require(self._doomed.isdisjoint(doomed), "slot freed twice")
+        self._doomed.update(doomed)
+        self._map.put_back(slots[~being_read])
+
+    def settle(self, slots: Slots, transfer: Transfer) -> None:
+        """Tell what became of writing to ``slots``; those that failed are not the caller's now."""
+        failed = slots[transfer.failed]
+        self.write_errors += failed.size
+        if transfer.done.any():
+            self._health.note_success()
+            self._map.retire(failed)
+        elif self.failing:
+            self._map.put_back(failed)
+        elif failed.size:
+            self._map.retire(failed)
+            self._health.suspect(failed)
+            if self._health.doubted_enough(self._map.free):
+                self._map.restore(self._health.fail())
 
     def pin(self, slots: Slots) -> None:
         """Keep the bytes of ``slots`` (no number twice) as they are until `unpin`."""
-        self._readers[slots] += 1
+        self._pins.add(slots)
 
     def unpin(self, slots: Slots) -> None:
         """End a `pin`."""
-        require((self._readers[slots] > 0).all(), "slot unpinned that was not pinned")
-        self._readers[slots] -= 1
-        self._put_back(slots[self._doomed[slots] & (self._readers[slots] == 0)])
+        ended = self._pins.remove(slots) & self._doomed
+        self._doomed -= ended
+        self._map.put_back(np.array(sorted(ended), np.int64))
 
-    def _put_back(self, slots: Slots) -> None:
-        self._doomed[slots] = False
-        self._in_use[slots] = False
-        self.used -= slots.size
+    def read_into(self, slots: Slots, pages: memoryview, rows: Slots) -> Transfer:
+        """Read each slot into the page of ``pages`` (bytes) that ``rows`` names."""
+        return read_slots(self._store, slots, pages, rows)
 
-    def read_into(self, slots: Slots, pages: memoryview, rows: Slots | None = None) -> None:
-        """Read each slot into the page of ``pages`` (bytes) that ``rows`` names, or the next.
-
-        One request for each run of slots and rows. Raises OSError.
-        """
-        for slot, page, count in _runs(slots, rows):
-            piece = pages[page << PAGE_SHIFT : (page + count) << PAGE_SHIFT]
-            self._store.read_into((slot - 1) << PAGE_SHIFT, piece)
-
-    def write_from(self, slots: Slots, pages: memoryview) -> None:
-        """Write ``pages`` (bytes, a page a slot) to ``slots``, one request for each run of slots.
-
-        Raises OSError.
-        """
-        for slot, page, count in _runs(slots):
-            piece = pages[page << PAGE_SHIFT : (page + count) << PAGE_SHIFT]
-            self._store.write_from((slot - 1) << PAGE_SHIFT, piece)
+    def write_from(self, slots: Slots, pages: memoryview, rows: Slots) -> Transfer:
+        """Write to each slot the page of ``pages`` (bytes) that ``rows`` names."""
+        return write_slots(self._store, slots, pages, rows)
 
     def close(self) -> None:
         """Close the store."""
@@ -116,23 +129,13 @@ class SwapArea:
 
     def check_invariants(self) -> None:
         """Recount what is cached."""
-        require(self.used == int(self._in_use[1:].sum()), "slots used differ from the slot map")
-        require(not (self._doomed & ~self._in_use).any(), "a free slot is doomed")
-        require(not (self._doomed & (self._readers == 0)).any(), "a doomed slot has no reader")
+        self._map.check_invariants()
+        self._pins.check_invariants()
+        doomed = np.array(sorted(self._doomed), np.int64)
+        require(self._map.are_used(doomed), "a free slot is doomed")
+        require(self._pins.pinned(doomed).all(), "a doomed slot has no reader")
 
     def in_use(self) -> Slots:
         """The slots that page entries must account for, ascending: in use and not doomed."""
-        return np.flatnonzero(self._in_use & ~self._doomed)[1:]
-
-
-def _runs(slots: Slots, rows: Slots | None = None) -> list[tuple[int, int, int]]:
-    """(slot, row, count) wherever both ``slots`` and ``rows`` (or 0, 1, ...) count up by one."""
-    if not slots.size:
-        return []
-    if rows is None:
-        rows = np.arange(slots.size)
-    breaks = np.flatnonzero((np.diff(slots) != 1) | (np.diff(rows) != 1)) + 1
-    starts = np.concatenate(([0], breaks))
-    counts = np.diff(np.concatenate((starts, [slots.size])))
-    columns = slots[starts].tolist(), rows[starts].tolist(), counts.tolist()
-    return list(zip(*columns, strict=True))
+        used = self._map.in_use()
+        return used[~np.isin(used, sorted(self._doomed))] if self._doomed else used

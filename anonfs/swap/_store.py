@@ -4,11 +4,14 @@ A store is the only thing here that blocks, so its calls are made from threads; 
 that a second thread could break. Offsets and sizes are bytes, multiples of a page.
 """
 
+import bisect
 import contextlib
 import errno
 import fcntl
 import os
 import tempfile
+from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Protocol, Self
 
@@ -16,6 +19,9 @@ from anonfs.errors import AnonfsError
 from anonfs.units import PAGE_SIZE
 
 __all__ = ["FileStore", "MemoryStore", "SwapStore"]
+
+
+_IOV_MAX = os.sysconf("SC_IOV_MAX")
 
 
 class SwapStore(Protocol):
@@ -31,8 +37,11 @@ class SwapStore(Protocol):
     def read_into(self, offset: int, buffer: memoryview) -> None:
         """Fill ``buffer`` from ``offset``. Raises OSError, EIO for a short read."""
 
-    def write_from(self, offset: int, buffer: memoryview) -> None:
-        """Write ``buffer`` at ``offset``. Raises OSError, EIO for a short write."""
+    def write_from(self, offset: int, buffers: Sequence[memoryview]) -> None:
+        """Write ``buffers``, one after the other, at ``offset``.
+
+        Raises OSError, EIO for a short write.
+        """
 
     def close(self) -> None:
         """Give the store back; its bytes are gone unless it has a name."""
@@ -90,15 +99,26 @@ class FileStore:
                 raise AnonfsError(errno.EIO, f"the swap file ends before byte {offset}")
             offset, buffer = offset + done, buffer[done:]
 
-    def write_from(self, offset: int, buffer: memoryview) -> None:
-        """Write ``buffer`` to the file."""
-        while buffer:
-            done = os.pwritev(self._fd, [buffer], offset)
-            offset, buffer = offset + done, buffer[done:]
+    def write_from(self, offset: int, buffers: Sequence[memoryview]) -> None:
+        """Write ``buffers`` to the file."""
+        while buffers:
+            done = os.pwritev(self._fd, buffers[:_IOV_MAX], offset)
+            if done == 0:
+                raise AnonfsError(errno.EIO, f"nothing could be written at byte {offset}")
+            offset, buffers = offset + done, _beyond(buffers, done)
 
     def close(self) -> None:
         """Close the file, which frees its blocks if it has no name."""
         os.close(self._fd)
+
+
+def _beyond(buffers: Sequence[memoryview], done: int) -> Sequence[memoryview]:
+    """What is left of ``buffers`` after their first ``done`` bytes."""
+    ends = list(accumulate(map(len, buffers)))
+    first = bisect.bisect_right(ends, done)
+    if first == len(buffers):
+        return []
+    return [buffers[first][done - ends[first] :], *buffers[first + 1 :]]
 
 
 def _bypass_page_cache(fd: int) -> None:
@@ -122,9 +142,11 @@ class MemoryStore:
         """Copy into ``buffer``."""
         buffer[:] = self._bytes[offset : offset + len(buffer)]
 
-    def write_from(self, offset: int, buffer: memoryview) -> None:
-        """Copy from ``buffer``."""
-        self._bytes[offset : offset + len(buffer)] = buffer
+    def write_from(self, offset: int, buffers: Sequence[memoryview]) -> None:
+        """Copy from ``buffers``."""
+        for buffer in buffers:
+            self._bytes[offset : offset + len(buffer)] = buffer
+            offset += len(buffer)
 
     def close(self) -> None:
         """Nothing to give back."""

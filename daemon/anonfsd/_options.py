@@ -9,12 +9,12 @@ import psutil
 
 from anonfs.client import mount_at
 from anonfs.swap import FileStore
-from anonfs.units import PAGE_SHIFT, PAGE_SIZE, format_size, parse_size
+from anonfs.units import NUMBERS, PAGE_SHIFT, PAGE_SIZE, format_size, parse_size
 
 __all__ = ["OptionError", "Options", "parse_arguments"]
 
 _SMALLEST_BUDGET = 512 * PAGE_SIZE  # one leaf; a WRITE of 256 pages must find room in it
-_LARGEST_SWAP = 1 << 46  # pages are numbered in 64-bit words, their map takes a byte each
+_LARGEST_SWAP = NUMBERS * PAGE_SIZE  # of which number 0 means none, and is not used
 
 
 class OptionError(Exception):

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from anonfs.errors import AnonfsError
-from anonfs.mm import AnonInodeInfo, Budget, PageCut, PageRead
+from anonfs.mm import AnonInodeInfo, BadPageError, Budget, PageCut, PageRead, Work
 from anonfs.units import PAGE_SHIFT, pages_for
 from anonfs.vfs import FileSystem, Inode
 from anonfsd._answers import Failing, errno_for
@@ -25,6 +25,7 @@ __all__ = ["Paging", "Receiver"]
 log = logging.getLogger(__name__)
 
 _HOLD_SECONDS = 1.0
+_FAILING_SECONDS = 10.0
 _MOST_HELD = 6  # of the request threads, see `Requests`
 
 
@@ -97,7 +98,7 @@ class Paging:
                 thread.reply(found)
                 return
             thread.let_lead_for(size)
-            self._lock.perform(found)
+            self._perform(found)
         thread.reply(found.data)
 
     def _pages_of(self, ino: int) -> tuple[Inode, AnonInodeInfo]:
@@ -161,17 +162,37 @@ class Paging:
         if self._reclaim.is_behind and self._held < _MOST_HELD:
             thread.let_lead()
             self._wait_while(lambda: self._reclaim.is_behind)
+        patience = time.monotonic() + _FAILING_SECONDS
         while True:
             wanted = memory.frames_wanted(info, offset, size)
             if wanted > memory.frames.free:
                 thread.let_lead()
-                self._reclaim.make_room(wanted)
+                self._make_room(wanted, patience)
                 continue
             load = memory.work_to_complete(info, offset, size)
             if load is None:
                 return
             thread.let_lead()
-            self._lock.perform(load)
+            self._perform(load)
+
+    def _make_room(self, wanted: int, patience: float) -> None:
+        """Have frames freed; a disk that fails has until ``patience`` to recover.
+
+        The kernel takes a page whose WRITE failed for clean, so the page would be lost.
+        """
+        try:
+            self._reclaim.make_room(wanted)
+        except AnonfsError as error:
+            if error.errno != errno.EIO or time.monotonic() > patience:
+                raise
+            self._reclaim.room.wait(_HOLD_SECONDS)
+
+    def _perform(self, work: Work) -> None:
+        try:
+            self._lock.perform(work)
+        except BadPageError as error:
+            log.error("%s", error)  # noqa: TRY400
+            raise
 
     # -- truncating ------------------------------------------------------------------------
 
@@ -182,7 +203,7 @@ class Paging:
         """
         with self._lock:
             while (cut := self._work_before_truncate(inode, size)) is not None:
-                self._lock.perform(cut)
+                self._perform(cut)
                 if inode.info is not None and self._memory.is_cut(inode.info, size, cut):
                     break
             self._filesystem.truncate(inode, size, cut)

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable
 
 from anonfs.errors import AnonfsError
-from anonfs.mm import EVICTION_BATCH, Budget, Eviction, Unload
+from anonfs.mm import EVICTION_BATCH, AnonInodeInfo, Budget, Eviction, Unload
 from anonfs.vfs import FileSystem, Inode
 from anonfsd._answers import Failing, errno_for
 from anonfsd._engine_lock import EngineLock
@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 _UNLOAD_BATCH = 1024
 _SWAPPERS = 2
 _IDLE_SECONDS = 0.25
+_PROBE_SECONDS = 1.0
 
 
 class Reclaim:
@@ -102,12 +103,15 @@ class Reclaim:
         return self._memory.swap.free > 0
 
     def make_room(self, wanted: int) -> None:
-        """Evict towards ``wanted`` free frames, here and now. Raises AnonfsError: ENOSPC."""
-        memory = self._memory
+        """Evict towards ``wanted`` free frames, here and now; look again whether there are.
+
+        Raises:
+            AnonfsError: ENOSPC, budget and swap are full; EIO, swap cannot be written just now.
+        """
         try:
-            eviction = memory.work_for_frames(wanted)
-        except AnonfsError:
-            if not memory.evictions:
+            eviction = self._memory.work_for_frames(wanted)
+        except AnonfsError as error:
+            if error.errno != errno.EAGAIN:
                 raise
             self.room.wait(_IDLE_SECONDS)
             return
@@ -153,7 +157,9 @@ class Reclaim:
         if not self._reclaiming:
             return None
         self._swap_wanted.notify_all()
-        frames.trim(min(budget.excess, frames.resident - budget.staging))
+        spare = min(budget.excess, frames.resident - budget.staging)
+        if spare > 0:
+            frames.trim(spare)
         if budget.excess <= 0:
             self.room.notify_all()
             return None
@@ -185,9 +191,22 @@ class Reclaim:
             self._drop(unload)
         with self._lock:
             while first <= last:
-                eviction, first = self._memory.work_to_swap_out(info, first, last)
-                if eviction is not None:
-                    self._swap(eviction)
+                first = self._swap_out_some(info, first, last)
+
+    def _swap_out_some(self, info: AnonInodeInfo, first: int, last: int) -> int:
+        """Have some pages from ``first`` to ``last`` swapped out; returns where to go on."""
+        try:
+            eviction, beyond = self._memory.work_to_swap_out(info, first, last)
+        except AnonfsError as error:
+            if error.errno != errno.EAGAIN:
+                raise
+            self.room.wait(_IDLE_SECONDS)
+            return first
+        if eviction is None:
+            return beyond
+        self._swap(eviction)
+        # What could not be written is tried again, in other slots, until swap counts as failing.
+        return beyond if eviction.error is None else first
 
     # -- swapping --------------------------------------------------------------------------
 
@@ -195,14 +214,10 @@ class Reclaim:
         with self._lock:
             while True:
                 eviction = self._next_eviction()
-                if eviction is None:
-                    self._swap_wanted.wait()
-                    continue
-                try:
+                if eviction is not None:
                     self._swap(eviction)
-                except OSError as error:
-                    log.error("swap: %s", error)  # noqa: TRY400
-                    self._swap_wanted.wait(_IDLE_SECONDS)
+                else:
+                    self._swap_wanted.wait(_PROBE_SECONDS if self._memory.swap.failing else None)
 
     def _frames_to_swap(self) -> int:
         """How many frames should go to swap; 0 or less: none."""
@@ -215,13 +230,12 @@ class Reclaim:
     def _next_eviction(self) -> Eviction | None:
         """What to write to swap now, if anything."""
         wanted = self._frames_to_swap()
-        if wanted <= 0 or not self._can_swap:
+        if wanted <= 0:
             return None
         return self._memory.work_to_evict(min(wanted, EVICTION_BATCH))
 
     def _swap(self, eviction: Eviction) -> None:
-        try:
-            self._lock.perform(eviction)
-        except OSError as error:
-            raise AnonfsError(errno.EIO, f"swap: {error}") from error
+        self._lock.perform(eviction)
+        if eviction.error is not None:
+            log.error("swap cannot be written everywhere: %s", eviction.error)
         self.room.notify_all()

@@ -174,7 +174,9 @@ class _Server:
     async def _populate(self) -> None:
         """Allocate the arena ahead of its use, off the event loop."""
         try:
-            await trio.to_thread.run_sync(self._image.frames.populate, abandon_on_cancel=True)
+            while (step := self._image.frames.population.step()) is not None:
+                await trio.to_thread.run_sync(step.run, abandon_on_cancel=True)
+                step.finish()
         except OSError as error:
             log.info("frames will be allocated at their first touch: %s", error.strerror)
 

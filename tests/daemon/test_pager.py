@@ -1,6 +1,6 @@
 import errno
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 
 import pytest
 import trio
@@ -29,9 +29,9 @@ class GatedStore(FaultyStore):
         self._wait()
         super().read_into(offset, buffer)
 
-    def write_from(self, offset: int, buffer: memoryview) -> None:
+    def write_from(self, offset: int, buffers: Sequence[memoryview]) -> None:
         self._wait()
-        super().write_from(offset, buffer)
+        super().write_from(offset, buffers)
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """An engine without a mount, checked at the end of each use."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from anonfs.mm import AnonInodeInfo, Image, Memory, sync
@@ -11,22 +11,36 @@ __all__ = ["FaultyStore", "engine", "inode", "page", "read", "states"]
 
 
 class FaultyStore(MemoryStore):
-    """A store of which reads or writes can be made to fail."""
+    """A store that can be made to fail, in all or at some slots, and to damage what it holds."""
 
     def __init__(self, pages: int) -> None:
         super().__init__(pages)
         self.fail_reads = False
         self.fail_writes = False
+        self.bad_reads: set[int] = set()
+        self.bad_writes: set[int] = set()
+        self.writes: list[tuple[int, int]] = []
 
     def read_into(self, offset: int, buffer: memoryview) -> None:
-        if self.fail_reads:
+        if self.fail_reads or self.bad_reads & _slots(offset, len(buffer)):
             raise OSError(5, "read")
         super().read_into(offset, buffer)
 
-    def write_from(self, offset: int, buffer: memoryview) -> None:
-        if self.fail_writes:
+    def write_from(self, offset: int, buffers: Sequence[memoryview]) -> None:
+        size = sum(map(len, buffers))
+        self.writes.append((offset // PAGE_SIZE + 1, size // PAGE_SIZE))
+        if self.fail_writes or self.bad_writes & _slots(offset, size):
             raise OSError(5, "write")
-        super().write_from(offset, buffer)
+        super().write_from(offset, buffers)
+
+    def damage(self, slot: int) -> None:
+        """Change one bit of what is in ``slot``."""
+        self._bytes[(slot - 1) * PAGE_SIZE + 1234] ^= 16
+
+
+def _slots(offset: int, size: int) -> set[int]:
+    first = offset // PAGE_SIZE + 1
+    return set(range(first, first + size // PAGE_SIZE))
 
 
 @contextmanager

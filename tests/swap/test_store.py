@@ -59,10 +59,20 @@ def test_bytes_come_back(tmp_path: Path) -> None:
     store = FileStore.create(tmp_path / "swap", 4 * PAGE_SIZE)
     data, found = aligned_pages(2), aligned_pages(2)
     data[:] = np.frombuffer(os.urandom(data.size), np.uint8).reshape(data.shape)
-    store.write_from(PAGE_SIZE, data.data.cast("B"))
+    store.write_from(PAGE_SIZE, [data.data.cast("B")])
     store.read_into(PAGE_SIZE, found.data.cast("B"))
     store.close()
     assert (found == data).all()
+
+
+def test_more_buffers_than_one_call_takes_are_written(tmp_path: Path) -> None:
+    store = FileStore.create(tmp_path / "swap", 1500 * PAGE_SIZE)
+    pages, found = aligned_pages(1500), aligned_pages(1500)
+    pages[:] = (np.arange(1500) % 251).astype(np.uint8)[:, None]
+    store.write_from(0, [row.data for row in pages])
+    store.read_into(0, found.data.cast("B"))
+    store.close()
+    assert (found == pages).all()
 
 
 def test_it_goes_past_the_page_cache_where_it_can() -> None:
