@@ -19,6 +19,7 @@ from anonfs.vfs import FileSystem, Inode
 from anonfs.vm import AddressSpaces, ProcessMaps, SharedOperations, ShareRing
 from anonfsd.pagemap import loaded_ptes
 from anonfsd.procfs import scan
+from anonfsd.smaps import dirty_bytes
 
 __all__ = ["Rings"]
 
@@ -77,6 +78,14 @@ class Rings:
         """How many PTEs of the areas of ``inode`` are loaded now. Raises AnonfsError: EAGAIN."""
         areas = [(area.pid, area.start, area.end) for area in ShareRing(inode)]
         return await self._read_proc(lambda: loaded_ptes(areas))
+
+    async def dirty_bytes(self) -> int | None:
+        """What the mappings of all files hold that was not written back; None if nobody knows.
+
+        Raises AnonfsError: EAGAIN.
+        """
+        pids = self.spaces.pids
+        return await self._read_proc(lambda: dirty_bytes(self._device, pids))
 
     async def _scan(self) -> list[ProcessMaps]:
         return await self._read_proc(lambda: scan(self._device))
