@@ -116,11 +116,11 @@ class Inspection:
         else:
             raise AnonfsError(errno.EINVAL, "write 'all' or FIRST-LAST")
         if first <= last:
-            with self._long_request():
+            with self.long_request():
                 await self._swap_out(inode, first, last)
 
     @contextmanager
-    def _long_request(self) -> Iterator[None]:
+    def long_request(self) -> Iterator[None]:
         """Bound the requests that wait for something that itself takes requests to be answered.
 
         If they took every worker there would be nobody left to answer those.
@@ -153,12 +153,12 @@ class Inspection:
         return (PageRun(first, last, state.label) for first, last, state in runs)
 
     async def _ring(self, inode: Inode, uid: int) -> Iterable[Line]:
-        with self._long_request():
+        with self.long_request():
             await self._rings.look()
         return _areas(inode, uid)
 
     async def _count(self, inode: Inode, _uid: int) -> Iterable[Line]:
-        with self._long_request():
+        with self.long_request():
             await self._rings.look()
             ptes = await self._rings.loaded_ptes(inode)
         areas = len(ShareRing(inode))

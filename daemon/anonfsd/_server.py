@@ -25,6 +25,7 @@ from anonfs.vm import ShareRing
 from anonfsd._connection import Connection
 from anonfsd._guard import Guard
 from anonfsd._inspection import Inspection
+from anonfsd._meminfo import MemStats
 from anonfsd._mounts import (
     abort,
     check_mountpoint,
@@ -32,12 +33,13 @@ from anonfsd._mounts import (
     others_allowed,
     unmount,
 )
-from anonfsd._operations import Operations
 from anonfsd._options import Options
 from anonfsd._pager import Pager
 from anonfsd._refusal import FirstRefusal
 from anonfsd._rings import Rings
 from anonfsd._swapout import SwapOut
+from anonfsd._tree import Tree
+from anonfsd._tree_operations import TreeOperations
 from anonfsd._tuning import tune
 
 __all__ = ["serve"]
@@ -90,6 +92,7 @@ class _Server:
     ) -> None:
         self._mounted = mounted
         self._budget = options.budget
+        self._swap_path = str(options.swap) if options.swap and options.keep_swap else None
         self._checking = options.check
         self._image = image
         self._ready = ready
@@ -103,7 +106,7 @@ class _Server:
         self._filesystem = FileSystem(image, memory, root, overcommit=options.overcommit)
         if not options.overcommit:
             memory.promises.on_refusal = FirstRefusal(mounted.point)
-        self._operations = Operations(self._filesystem, self._pager, self._ending.set)
+        self._operations = TreeOperations(self._filesystem, self._pager, self._ending.set)
         self._connection = Connection(device, self._operations)
 
     @property
@@ -114,7 +117,9 @@ class _Server:
     async def run(self) -> None:
         self._operations.rings = rings = Rings(self._filesystem, self._mounted.device)
         swap_out = SwapOut(self._connection, self._pager, self._mounted)
-        self._operations.inspection = Inspection(rings, swap_out)
+        self._operations.inspection = inspection = Inspection(rings, swap_out)
+        stats = MemStats(self._filesystem, self._budget, rings, self._swap_path)
+        self._operations.tree = Tree(self._filesystem, stats, inspection)
         await self._connection.negotiate()
         tune(self._mounted.device)
         try:
@@ -149,6 +154,7 @@ class _Server:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._pager.keep_frames_free)
             nursery.start_soon(rings.look_now_and_then)
+            nursery.start_soon(self._operations.watch.run)
             nursery.start_soon(self._populate)
             if self._checking:
                 nursery.start_soon(self._keep_checking, rings)
