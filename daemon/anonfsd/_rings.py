@@ -42,6 +42,7 @@ class Rings:
         self._filesystem = filesystem
         self._device = device
         self._lock = trio.Lock()
+        self._counting_dirty = trio.Lock()
         self._begun = self._done = self._failed = 0
         self._changed = trio.Event()
         # Looks come one after the other: more threads than one are for those that are stuck.
@@ -84,8 +85,12 @@ class Rings:
 
         Raises AnonfsError: EAGAIN.
         """
-        pids = self.spaces.pids
-        return await self._read_proc(lambda: dirty_bytes(self._device, pids))
+        with trio.move_on_after(_LOOK_SECONDS):
+            # One at a time: each walks the page tables of whole processes.
+            async with self._counting_dirty:
+                pids = self.spaces.pids
+                return await self._read_proc(lambda: dirty_bytes(self._device, pids))
+        raise AnonfsError(errno.EAGAIN, "others are looking for dirty pages")
 
     async def _scan(self) -> list[ProcessMaps]:
         return await self._read_proc(lambda: scan(self._device))

@@ -77,6 +77,7 @@ def test_meminfo_of_a_mount(mounted: Mounted) -> None:
     assert (info.promised, info.inodes, info.areas) == (_PAGES * PAGE_SIZE, 2, 1)
     if os.geteuid() == 0 and info.dirty is not None:
         assert info.dirty == _PAGES * PAGE_SIZE
+        assert meminfo(mounted.path).dirty == info.dirty, "looking has written nothing back"
         mapping.sync()
         assert meminfo(mounted.path).dirty == 0
     mapping.sync()
