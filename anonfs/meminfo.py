@@ -21,7 +21,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-__all__ = ["Counters", "MemInfo", "SwapUsage", "parse_swaps", "render_swaps"]
+__all__ = [
+    "Counters",
+    "MemInfo",
+    "SwapUsage",
+    "escaped",
+    "parse_swaps",
+    "render_swaps",
+    "unescaped",
+]
 
 _KB = 1024
 _WIDTH = 16
@@ -182,7 +190,7 @@ class SwapUsage:
 
         White space in a path is octal, as in /proc/swaps.
         """
-        name = _UNLINKED if self.path is None else _escaped(self.path)
+        name = _UNLINKED if self.path is None else escaped(self.path)
         sizes = (self.size // _KB, self.used // _KB, self.retired // _KB, self.errors)
         return _columns(name, self.kind, *sizes)
 
@@ -190,7 +198,7 @@ class SwapUsage:
     def parse(cls, line: str) -> Self:
         """The area that ``line`` describes; later columns are ignored."""
         name, kind, size, used, retired, errors = line.split()[:6]
-        path = None if name == _UNLINKED else _unescaped(name)
+        path = None if name == _UNLINKED else unescaped(name)
         return cls(path, kind, int(size) * _KB, int(used) * _KB, int(retired) * _KB, int(errors))
 
 
@@ -208,7 +216,8 @@ def _columns(name: str, kind: str, *numbers: object) -> str:
     return f"{name:<39} {kind:<9} {' '.join(f'{number!s:<11}' for number in numbers)}".rstrip(" ")
 
 
-def _escaped(path: str) -> str:
+def escaped(path: str) -> str:
+    """``path`` as one word: white space and backslashes are octal, as in /proc/mounts."""
     return re.sub(r"[\s\\]", lambda match: _octal(match[0]), path)
 
 
@@ -216,6 +225,7 @@ def _octal(letter: str) -> str:
     return "".join(f"\\{byte:03o}" for byte in os.fsencode(letter))
 
 
-def _unescaped(name: str) -> str:
+def unescaped(name: str) -> str:
+    """The path that `escaped` made ``name`` of."""
     plain = re.sub(rb"\\([0-7]{3})", lambda match: bytes([int(match[1], 8)]), os.fsencode(name))
     return os.fsdecode(plain)

@@ -1,4 +1,4 @@
-"""Reach: which inodes have a name that everybody can get to.
+"""Reach: which names of inodes somebody, or everybody, can get to.
 
 An inode's own permissions say less than they seem to: a file that all may read is still nobody's
 business in a directory that only its owner may search. The tree has every inode at a place of its
@@ -10,9 +10,9 @@ import time
 from collections.abc import Iterator
 
 from anonfs.units import Ino
-from anonfs.vfs import ROOT, FileSystem
+from anonfs.vfs import ROOT, FileSystem, Inode
 
-__all__ = ["Reach"]
+__all__ = ["Reach", "names_of"]
 
 _DUTY = 20  # what was found holds for so many times as long as it took to find it
 
@@ -29,18 +29,34 @@ class Reach:
         """Whether everybody could look ``ino`` up by a name, now or a few milliseconds ago."""
         begin = time.monotonic()
         if begin >= self._until:
-            self._reached = set(self._walk())
+            self._reached = {ino for _, _, ino in _walk(self._filesystem, None)}
             end = time.monotonic()
             self._until = end + _DUTY * (end - begin)
         return ino in self._reached
 
-    def _walk(self) -> Iterator[Ino]:
-        ahead = [ROOT]
-        while ahead:
-            inode = self._filesystem.inodes[ahead.pop()]
-            if inode.directory is None or not inode.mode & stat.S_IXOTH:
-                continue
-            for _, ino in inode.directory.snapshot():
-                yield ino
-                if self._filesystem.inodes[ino].directory is not None:
-                    ahead.append(ino)
+
+def names_of(filesystem: FileSystem, ino: Ino, uid: int) -> list[bytes]:
+    """The names of an inode that user ``uid`` can get to, as paths from the root of the mount."""
+    found = _walk(filesystem, uid)
+    return [b"/".join(filter(None, (above, name))) for above, name, at in found if at == ino]
+
+
+def _walk(filesystem: FileSystem, uid: int | None) -> Iterator[tuple[bytes, bytes, Ino]]:
+    """Each name that ``uid`` can get to, None for everybody: its directory, itself, its inode."""
+    ahead = [(b"", ROOT)]
+    while ahead:
+        path, above = ahead.pop()
+        inode = filesystem.inodes[above]
+        if inode.directory is None or not _may_search(inode, uid):
+            continue
+        for name, ino in inode.directory.snapshot():
+            yield path, name, ino
+            if filesystem.inodes[ino].directory is not None:
+                ahead.append((b"/".join(filter(None, (path, name))), ino))
+
+
+def _may_search(directory: Inode, uid: int | None) -> bool:
+    """Whether ``uid`` may, in any group; it says no where only a group of theirs would do."""
+    if uid == directory.uid:
+        return bool(directory.mode & stat.S_IXUSR) or uid == 0
+    return bool(directory.mode & stat.S_IXOTH) or uid == 0

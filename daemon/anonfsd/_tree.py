@@ -5,7 +5,8 @@
     ├── swaps                   its swap areas
     └── inodes/
         └── 17/                 a regular file, by its inode number
-            ├── kind, pages, reserved, pagemap, ring, count
+            ├── kind, pages, reserved, pagemap, ring, count: its attributes
+            └── name            how it can be reached
 
 Nodes are made when they are asked for and nobody holds them: what a node is lies in its number,
 which no inode can have, so a FORGET of one means nothing to anybody::
@@ -32,7 +33,7 @@ from anonfs.vfs import ROOT, FileSystem, Inode
 from anonfsd._inspection import Inspection
 from anonfsd._meminfo import MemStats
 from anonfsd._reach import Reach
-from anonfsd._views import InodeView, MemInfoView, SwapsView, View
+from anonfsd._views import InodeView, MemInfoView, NameView, SwapsView, View
 
 __all__ = ["NAME", "Tree"]
 
@@ -42,8 +43,10 @@ NAME = b".anonfs"
 _TREE = 1 << 62
 _INO_SHIFT = 8
 _WHICH = (1 << _INO_SHIFT) - 1
-_TOP = ("", "meminfo", "swaps", "inodes")
+_TOP = (b"", b"meminfo", b"swaps", b"inodes")
 _MEMINFO, _SWAPS, _INODES = range(1, 4)
+_OF_INODE = (b"", b"name", *Inspection.READABLE)
+_NAME = 1
 _PLAIN = re.compile(rb"[1-9]\d{0,15}")
 _FOREVER = 300.0
 _READ_ALL = 0o444
@@ -88,7 +91,7 @@ class Tree:
         """The node of that number. Raises AnonfsError: ESTALE."""
         ino, which = (number & ~_TREE) >> _INO_SHIFT, number & _WHICH
         inode = self._filesystem.inodes.get(Ino(ino))
-        names = _TOP if ino == 0 else ("", *Inspection.READABLE)
+        names = _OF_INODE if ino else _TOP
         if which >= len(names) or (ino and (inode is None or not inode.is_regular)):
             raise AnonfsError(errno.ESTALE, f"no node {number:x}")
         return Node(number, inode, which)
@@ -125,10 +128,8 @@ class Tree:
         if node.which == _INODES:
             inodes = self._filesystem.inodes.values()
             return [(b"%d" % i.ino, _number(i.ino, 0)) for i in inodes if i.is_regular]
-        if node.inode is None:
-            return [(name.encode(), _number(0, which)) for which, name in enumerate(_TOP) if name]
-        names = enumerate(Inspection.READABLE, 1)
-        return [(name, _number(node.inode.ino, which)) for which, name in names]
+        ino, names = (node.inode.ino, _OF_INODE) if node.inode else (0, _TOP)
+        return [(name, _number(ino, which)) for which, name in enumerate(names) if name]
 
     @staticmethod
     def parent(node: Node) -> int:
@@ -141,8 +142,10 @@ class Tree:
         """What a file shows. Raises AnonfsError: EISDIR."""
         if node.is_directory:
             raise AnonfsError(errno.EISDIR)
+        if node.inode is not None and node.which == _NAME:
+            return NameView(self._filesystem, node.inode)
         if node.inode is not None:
-            name = Inspection.READABLE[node.which - 1]
+            name = _OF_INODE[node.which]
             return InodeView(self._filesystem, self._inspection, node.inode, name)
         if node.which == _MEMINFO:
             return MemInfoView(self._stats, self._inspection)

@@ -6,18 +6,20 @@ anywhere. Inodes are not held: one that is gone is answered with ESTALE, whoever
 """
 
 import errno
+import os
 from collections.abc import Iterable
 from typing import NamedTuple, Protocol
 
 import trio
 
 from anonfs.errors import AnonfsError
-from anonfs.meminfo import render_swaps
+from anonfs.meminfo import escaped, render_swaps
 from anonfs.vfs import FileSystem, Inode
 from anonfsd._inspection import Inspection, Line
 from anonfsd._meminfo import MemStats
+from anonfsd._reach import names_of
 
-__all__ = ["InodeView", "Look", "MemInfoView", "SwapsView", "View"]
+__all__ = ["InodeView", "Look", "MemInfoView", "NameView", "SwapsView", "View"]
 
 _MANY = 1000
 _RENDER_THREADS = 2
@@ -100,14 +102,34 @@ class InodeView:
         return hash(tuple(await self._lines(uid)))
 
     async def _lines(self, uid: int) -> list[Line]:
-        self._require_inode()
+        _require(self._filesystem, self._inode)
         lines = await self._inspection.lines(self._inode, self._name, uid)
-        self._require_inode()
+        _require(self._filesystem, self._inode)
         return list(lines)
 
-    def _require_inode(self) -> None:
-        if self._filesystem.inodes.get(self._inode.ino) is not self._inode:
-            raise AnonfsError(errno.ESTALE, f"inode {self._inode.ino} is gone")
+
+class NameView:
+    """The names of ``inode``, one a line, those that the reader can get to."""
+
+    def __init__(self, filesystem: FileSystem, inode: Inode) -> None:
+        self._filesystem = filesystem
+        self._inode = inode
+
+    async def look(self, uid: int) -> Look:
+        """The names, as paths in the mount."""
+        _require(self._filesystem, self._inode)
+        names = names_of(self._filesystem, self._inode.ino, uid)
+        return Look(_text(escaped(os.fsdecode(name)) for name in names), hash(tuple(names)))
+
+    async def state(self, uid: int) -> int:
+        """Of the names."""
+        return (await self.look(uid)).state
+
+
+def _require(filesystem: FileSystem, inode: Inode) -> None:
+    """Raises AnonfsError, ESTALE, unless ``inode`` is still there."""
+    if filesystem.inodes.get(inode.ino) is not inode:
+        raise AnonfsError(errno.ESTALE, f"inode {inode.ino} is gone")
 
 
 def _rendered(lines: list[Line]) -> Look:

@@ -3,6 +3,7 @@
 import os
 import select
 import stat
+from types import SimpleNamespace
 from typing import Any
 
 import pyfuse3
@@ -67,7 +68,7 @@ def test_listings(mount: Mount, monkeypatch: pytest.MonkeyPatch, room: int) -> N
     expected = {
         (): ["meminfo", "swaps", "inodes"],
         ("inodes",): [file],
-        ("inodes", file): ["kind", "pages", "reserved", "pagemap", "ring", "count"],
+        ("inodes", file): ["name", "kind", "pages", "reserved", "pagemap", "ring", "count"],
     }
     listing = Listing(monkeypatch, room)
     for names, entries in expected.items():
@@ -226,6 +227,24 @@ def test_a_name_that_not_everybody_can_reach(mount: Mount) -> None:
     mount.ops.tree._reach._until = 0.0
     mount.call("unlink", directory, b"in", CTX)
     assert stat.S_IMODE(find(mount, "inodes", str(made), "ring").st_mode) == 0o400
+
+
+def test_names_are_those_that_the_reader_can_get_to(mount: Mount) -> None:
+    file, directory = mount.inos[b"file"], mount.inos[b"dir"]
+    mount.set_attributes(directory, mode=0o700, uid=USER.uid)
+    inner = mount.call("mkdir", directory, b"in ner", 0o755, CTX).st_ino
+    mount.call("link", file, inner, b"x\n", CTX)
+    everywhere = "file\ndir/in\\040ner/x\\012\n"
+    other = SimpleNamespace(uid=2000, gid=2000, pid=1, umask=0)
+    for ctx, shown in ((CTX, everywhere), (USER, everywhere), (other, "file\n")):
+        assert read(mount, "inodes", str(file), "name", ctx=ctx) == shown
+    node = find(mount, "inodes", str(file), "name").st_ino
+    fh = mount.call("open", node, os.O_RDONLY, CTX).fh
+    assert not mount.call("poll", node, fh, None, CTX) & select.POLLPRI
+    mount.call("release", fh)
+    mount.call("unlink", ROOT, b"file", CTX)
+    mount.call("unlink", inner, b"x\n", CTX)
+    assert read(mount, "inodes", str(file), "name") == "", "it lives on without a name"
 
 
 def test_snapshots_are_bounded(mount: Mount, monkeypatch: pytest.MonkeyPatch) -> None:
