@@ -29,7 +29,7 @@ class Reach:
         """Whether everybody could look ``ino`` up by a name, now or a few milliseconds ago."""
         begin = time.monotonic()
         if begin >= self._until:
-            self._reached = {ino for _, _, ino in _walk(self._filesystem, None)}
+            self._reached = {found for _, _, found in _walk(self._filesystem, None)}
             end = time.monotonic()
             self._until = end + _DUTY * (end - begin)
         return ino in self._reached
@@ -37,26 +37,45 @@ class Reach:
 
 def names_of(filesystem: FileSystem, ino: Ino, uid: int) -> list[bytes]:
     """The names of an inode that user ``uid`` can get to, as paths from the root of the mount."""
-    found = _walk(filesystem, uid)
-    return [b"/".join(filter(None, (above, name))) for above, name, at in found if at == ino]
+    ways: dict[Ino, tuple[Ino, bytes]] = {}
+    found: list[tuple[Ino, bytes]] = []
+    for above, name, at in _walk(filesystem, uid):
+        if at == ino:
+            found.append((above, name))
+        elif filesystem.inodes[at].directory is not None:
+            ways[at] = above, name
+    return [_path(ways, above, name) for above, name in found]
 
 
-def _walk(filesystem: FileSystem, uid: int | None) -> Iterator[tuple[bytes, bytes, Ino]]:
-    """Each name that ``uid`` can get to, None for everybody: its directory, itself, its inode."""
-    ahead = [(b"", ROOT)]
+def _path(ways: dict[Ino, tuple[Ino, bytes]], above: Ino, name: bytes) -> bytes:
+    parts = [name]
+    while above != ROOT:
+        above, name = ways[above]
+        parts.append(name)
+    return b"/".join(reversed(parts))
+
+
+def _walk(filesystem: FileSystem, uid: int | None) -> Iterator[tuple[Ino, bytes, Ino]]:
+    """Each name that ``uid`` can get to, None for everybody: its directory, itself, its inode.
+
+    A directory comes before what is in it.
+    """
+    ahead = [ROOT]
     while ahead:
-        path, above = ahead.pop()
-        inode = filesystem.inodes[above]
+        inode = filesystem.inodes[ahead.pop()]
         if inode.directory is None or not _may_search(inode, uid):
             continue
         for name, ino in inode.directory.snapshot():
-            yield path, name, ino
+            yield inode.ino, name, ino
             if filesystem.inodes[ino].directory is not None:
-                ahead.append((b"/".join(filter(None, (path, name))), ino))
+                ahead.append(ino)
 
 
 def _may_search(directory: Inode, uid: int | None) -> bool:
-    """Whether ``uid`` may, in any group; it says no where only a group of theirs would do."""
-    if uid == directory.uid:
-        return bool(directory.mode & stat.S_IXUSR) or uid == 0
-    return bool(directory.mode & stat.S_IXOTH) or uid == 0
+    """Whether ``uid`` may, whatever their groups."""
+    if uid == 0:
+        return True
+    wanted = stat.S_IXUSR if uid == directory.uid else stat.S_IXGRP | stat.S_IXOTH
+    if uid is None:
+        wanted |= stat.S_IXUSR
+    return directory.mode & wanted == wanted
