@@ -1,17 +1,40 @@
-"""``anonfs stat``: what an inode is, where its pages are, who refers to it."""
+"""``anonfs stat``: what an inode is, where its pages are, who refers to it; or a mount's memory."""
 
 from dataclasses import asdict
+from typing import Annotated
 
-from anonfs.cli._output import FileArgument, JsonOption, console, print_columns, print_json
+import typer
+
+from anonfs.cli._memory import show_memory
+from anonfs.cli._output import JsonOption, console, print_columns, print_json
 from anonfs.cli._target import Looked, look
+from anonfs.client import anonfs_at, find_mount
 from anonfs.units import PAGE_SIZE, format_size
 
 __all__ = ["stat"]
 
 
-def stat(file: FileArgument, as_json: JsonOption = False) -> None:
-    """Show what FILE is: its size, its pages by state, its references."""
-    looked = look(file)
+_FileOrMount = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="FILE", help="A path, a name in the mount, or a mountpoint.", show_default=False
+    ),
+]
+
+
+def stat(file: _FileOrMount = None, as_json: JsonOption = False) -> None:
+    """Show what FILE is: its size, its pages by state, its references.
+
+    Of a mountpoint, or of the mount where no FILE is given, show what its memory costs.
+    """
+    point = None if file is None else anonfs_at(file)
+    if file is None or point is not None:
+        show_memory(find_mount(point), as_json=as_json)
+    else:
+        _show_file(look(file), as_json=as_json)
+
+
+def _show_file(looked: Looked, *, as_json: bool) -> None:
     if as_json:
         print_json(_document(looked))
         return

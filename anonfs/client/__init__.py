@@ -27,6 +27,7 @@ from anonfs.client._file import File
 from anonfs.client._inspect import Inspection, Target, inspect, swap_out
 from anonfs.client._mapping import Mapping
 from anonfs.client._mount_table import FS_TYPE, Mount, anonfs_at, anonfs_mounts, mount_at
+from anonfs.client._tree import meminfo, swaps
 
 __all__ = [
     "FS_TYPE",
@@ -49,6 +50,8 @@ __all__ = [
     "default_mountpoint",
     "find_mount",
     "inspect",
+    "meminfo",
     "mount_at",
     "swap_out",
+    "swaps",
 ]

@@ -19,6 +19,8 @@ from anonfs.client._file import File
 from anonfs.client._inspect import Inspection, Target, inspect, swap_out
 from anonfs.client._mapping import Mapping
 from anonfs.client._names import split_name
+from anonfs.client._tree import meminfo
+from anonfs.meminfo import MemInfo
 
 __all__ = ["Client", "Entry", "connect"]
 
@@ -143,6 +145,11 @@ class Client:
     def swap_out(self, target: Target, first: int | None = None, last: int | None = None) -> None:
         """Write pages to swap, see `anonfs.client.swap_out`; relative paths are names."""
         swap_out(self._target(target), first, last)
+
+    def meminfo(self) -> MemInfo:
+        """What the memory of the mount costs, see `anonfs.client.meminfo`."""
+        self._require_device(self.mount.stat())
+        return meminfo(self.mount)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {str(self.mount)!r}>"

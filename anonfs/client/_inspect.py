@@ -14,6 +14,7 @@ from typing import Protocol, TypeVar
 
 from anonfs.client._errors import ClientError, DaemonGoneError, NotAnonfsError
 from anonfs.client._mount_table import mount_of
+from anonfs.client._tree import whole_attribute
 from anonfs.inspection import PREFIX, Area, Counts, PageCounts, PageRun, Reserved, parse_lines
 from anonfs.units import pages_for
 
@@ -38,8 +39,9 @@ class Inspection:
     """What anonfs tells of one inode.
 
     The attributes are read one after the other, so on a busy inode they may be moments apart.
-    ``runs`` and ``areas`` are cut where an extended attribute would exceed 64 KiB; ``complete``
-    and ``areas_complete`` say whether that happened. The others are always whole.
+    ``runs`` and ``areas`` that exceed the 64 KiB of an extended attribute are read from the tree
+    ``.anonfs/`` of the mount. Where that may not be read they are cut, and ``complete`` or
+    ``areas_complete`` is false. The others are always whole.
     """
 
     kind: str
@@ -88,9 +90,14 @@ def inspect(target: Target) -> Inspection:
     def value(name: str) -> str:
         return _asked(handle, lambda: os.getxattr(handle, PREFIX + name)).decode("ascii")
 
+    def lines(name: str) -> tuple[list[str], bool]:
+        found, complete = parse_lines(value(name))
+        whole = None if complete else whole_attribute(handle, name)
+        return (found, complete) if whole is None else (whole.splitlines(), True)
+
     kind = value("kind").strip()
-    runs, complete = parse_lines(value("pagemap"))
-    areas, areas_complete = parse_lines(value("ring"))
+    runs, complete = lines("pagemap")
+    areas, areas_complete = lines("ring")
     return Inspection(
         kind=kind,
         pages=PageCounts.parse(value("pages")),

@@ -9,7 +9,15 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["FS_TYPE", "Mount", "anonfs_at", "anonfs_mounts", "mount_at", "mount_of"]
+__all__ = [
+    "FS_TYPE",
+    "Mount",
+    "anonfs_at",
+    "anonfs_mounts",
+    "mount_at",
+    "mount_of",
+    "mounts_of_device",
+]
 
 FS_TYPE = "fuse.anonfs"
 """How the kernel's mount table calls an anonfs."""
@@ -71,6 +79,13 @@ def anonfs_at(directory: str | os.PathLike[str]) -> Path | None:
         if mount is not None:
             return point if mount.fs_type == FS_TYPE else None
     return None
+
+
+def mounts_of_device(device: int) -> list[Path]:
+    """Where the anonfs with the device number ``device`` (st_dev) is mounted, oldest first."""
+    number = os.major(device), os.minor(device)
+    mounts = [mount for mount in _mount_table() if mount.fs_type == FS_TYPE]
+    return [mount.point for mount in mounts if mount.device == number]
 
 
 def mount_of(path: str | os.PathLike[str]) -> Path | None:

@@ -27,6 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from anonfs.errors import require
+from anonfs.mm._entry import Entries, PageState, states
 from anonfs.mm._leaves import ENTRIES_PER_LEAF, LEAF_SHIFT
 
 if TYPE_CHECKING:
@@ -155,6 +156,15 @@ class LoadedPages:
         for index, chunk in self._chunks.get(info, {}).items():
             if chunk.loaded:
                 yield index << LEAF_SHIFT, _as_array(chunk.loaded)
+
+    @property
+    def on_swap(self) -> int:
+        """How many of the loaded pages are on swap as well; a walk."""
+        return sum(
+            int(np.count_nonzero(loaded & (states(_entries(info, first)) == PageState.ON_SWAP)))
+            for info in self._chunks
+            for first, loaded in self.of(info)
+        )
 
     def count(self, info: "AnonInodeInfo") -> int:
         """How many pages of ``info`` are loaded."""
@@ -300,5 +310,8 @@ def _holes(info: "AnonInodeInfo", index: int, mask: int) -> int:
     """How many pages of ``mask`` do not exist."""
     if index not in info.leaves:
         return mask.bit_count()
-    entries = info.entries(index << LEAF_SHIFT, ENTRIES_PER_LEAF)
-    return int(np.count_nonzero(_as_array(mask) & (entries == 0)))
+    return int(np.count_nonzero(_as_array(mask) & (_entries(info, index << LEAF_SHIFT) == 0)))
+
+
+def _entries(info: "AnonInodeInfo", first: int) -> Entries:
+    return info.entries(first, ENTRIES_PER_LEAF)

@@ -79,14 +79,23 @@ class Memory:
         first = offset >> PAGE_SHIFT
         entries = info.entries(first, pages_for(offset + size) - first)
         head = offset & (PAGE_SIZE - 1)
+        self.counters.fault_requests += 1
         frame = first_of_run(entries)
         if frame:
+            self.counters.fault_in_core += entries.size
             self.frames.note_use_of_run(frame, entries.size)
             start = (frame << PAGE_SHIFT) + head
             return self.frames.view[start : start + size]
         if not entries.any():
+            self.counters.fault_none += entries.size
             return _ZEROS[:size] if size <= len(_ZEROS) else memoryview(bytes(size))
-        if (states(entries) == PageState.ON_SWAP).any():
+        kinds = states(entries)
+        held = int(np.count_nonzero(kinds == PageState.IN_CORE))
+        on_swap = int(np.count_nonzero(kinds == PageState.ON_SWAP))
+        self.counters.fault_in_core += held
+        self.counters.fault_on_swap += on_swap
+        self.counters.fault_none += entries.size - held - on_swap
+        if on_swap:
             return PageRead(self, info, first, entries, slice(head, head + size))
         frames = numbers(entries)
         self.frames.note_use(frames)

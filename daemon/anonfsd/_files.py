@@ -42,6 +42,12 @@ class Handles(Generic[_T]):
         self._numbers = numbers
         self._open: dict[int, _T] = {}
 
+    def __contains__(self, number: int) -> bool:
+        return number in self._open
+
+    def __iter__(self) -> Iterator[_T]:
+        return iter(self._open.values())
+
     def add(self, opened: _T) -> FileHandleT:
         """A handle for ``opened``."""
         number = next(self._numbers)

@@ -1,9 +1,15 @@
-"""The inspection attributes of a file: what `anonfs.inspection` writes, from the live state."""
+"""The inspection attributes of a file: what `anonfs.inspection` writes, from the live state.
+
+Each is one line or several. As an attribute it is cut where it gets too long for one; `lines` has
+all of it.
+"""
 
 import errno
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
 
 import trio
 
@@ -22,32 +28,45 @@ from anonfs.vfs import Inode
 from anonfs.vm import ShareRing
 from anonfsd._rings import Rings
 
-__all__ = ["Inspection"]
+__all__ = ["Inspection", "Line"]
 
 _PREFIX = PREFIX.encode()
 _LONG_REQUESTS = 500
 _SWAP_OUT_THREADS = 4
 _RANGE = re.compile(rb"(\d{1,15})-(\d{1,15})")
 
+_LISTS = {b"pagemap", b"ring"}
+
 SwapOut = Callable[[Inode, int, int], None]
+
+
+class Line(Protocol):
+    """A line of an attribute, as `anonfs.inspection` has them."""
+
+    def render(self) -> str:
+        """Its text, without the newline."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    kind: str
+
+    def render(self) -> str:
+        return self.kind
 
 
 class Inspection:
     """Reads and writes the attributes whose names begin with ``user.anonfs.``."""
+
+    READABLE = (b"kind", b"pages", b"reserved", b"pagemap", b"ring", b"count")
 
     def __init__(self, rings: Rings, swap_out: SwapOut) -> None:
         self._rings = rings
         self._swap_out = swap_out
         self._waiting = 0
         self._limiter = trio.CapacityLimiter(_SWAP_OUT_THREADS)
-        self._readers = {
-            b"kind": self._kind,
-            b"pages": self._pages,
-            b"reserved": self._reserved,
-            b"pagemap": self._pagemap,
-            b"ring": self._ring,
-            b"count": self._count,
-        }
+        readers = self._kind, self._pages, self._reserved, self._pagemap, self._ring, self._count
+        self._readers = dict(zip(self.READABLE, readers, strict=True))
 
     @staticmethod
     def owns(name: bytes) -> bool:
@@ -68,10 +87,19 @@ class Inspection:
         """
         if name not in self.names(inode):
             raise AnonfsError(errno.ENODATA)
-        reader = self._readers.get(name.removeprefix(_PREFIX))
-        if reader is None:
+        short = name.removeprefix(_PREFIX)
+        if short not in self._readers:
             raise AnonfsError(errno.EPERM, "write-only")
-        return (await reader(inode, uid)).encode("ascii")
+        texts = (line.render() for line in await self.lines(inode, short, uid))
+        text = bounded_lines(texts) if short in _LISTS else "".join(texts)
+        return text.encode("ascii")
+
+    async def lines(self, inode: Inode, name: bytes, uid: int) -> Iterable[Line]:
+        """All lines of the attribute called ``user.anonfs.`` and ``name``, one of `READABLE`.
+
+        They may be made as they are taken: take them before the next wait.
+        """
+        return await self._readers[name](inode, uid)
 
     async def set(self, inode: Inode, name: bytes, value: bytes) -> None:
         """Do what writing an attribute asks for.
@@ -92,13 +120,13 @@ class Inspection:
         else:
             raise AnonfsError(errno.EINVAL, "write 'all' or FIRST-LAST")
         if first <= last:
-            with self._long_request():
+            with self.long_request():
                 await trio.to_thread.run_sync(
                     self._swap_out, inode, first, last, limiter=self._limiter
                 )
 
     @contextmanager
-    def _long_request(self) -> Iterator[None]:
+    def long_request(self) -> Iterator[None]:
         """Bound the requests that wait for something that itself takes requests to be answered.
 
         If they took every worker there would be nobody left to answer those.
@@ -112,37 +140,35 @@ class Inspection:
             self._waiting -= 1
 
     @staticmethod
-    async def _kind(_inode: Inode, _uid: int) -> str:
-        return "shared"
+    async def _kind(_inode: Inode, _uid: int) -> Iterable[Line]:
+        return [_Kind("shared")]
 
     @staticmethod
-    async def _pages(inode: Inode, _uid: int) -> str:
+    async def _pages(inode: Inode, _uid: int) -> Iterable[Line]:
         total, info = pages_for(inode.size), inode.info
         in_core, on_swap = (info.in_core, info.on_swap) if info is not None else (0, 0)
-        return PageCounts(total, total - in_core - on_swap, in_core, on_swap).render()
+        return [PageCounts(total, total - in_core - on_swap, in_core, on_swap)]
 
     @staticmethod
-    async def _reserved(inode: Inode, _uid: int) -> str:
-        return Reserved(inode.promised).render()
+    async def _reserved(inode: Inode, _uid: int) -> Iterable[Line]:
+        return [Reserved(inode.promised)]
 
     @staticmethod
-    async def _pagemap(inode: Inode, _uid: int) -> str:
+    async def _pagemap(inode: Inode, _uid: int) -> Iterable[Line]:
         runs = inode.info.runs(pages_for(inode.size)) if inode.info is not None else iter(())
-        return bounded_lines(
-            PageRun(first, last, state.label).render() for first, last, state in runs
-        )
+        return (PageRun(first, last, state.label) for first, last, state in runs)
 
-    async def _ring(self, inode: Inode, uid: int) -> str:
-        with self._long_request():
+    async def _ring(self, inode: Inode, uid: int) -> Iterable[Line]:
+        with self.long_request():
             await self._rings.look()
-        return bounded_lines(area.render() for area in _areas(inode, uid))
+        return _areas(inode, uid)
 
-    async def _count(self, inode: Inode, _uid: int) -> str:
-        with self._long_request():
+    async def _count(self, inode: Inode, _uid: int) -> Iterable[Line]:
+        with self.long_request():
             await self._rings.look()
             ptes = await self._rings.loaded_ptes(inode)
         areas = len(ShareRing(inode))
-        return Counts(inode.dentry.count, areas, inode.opens, inode.names, ptes).render()
+        return [Counts(inode.dentry.count, areas, inode.opens, inode.names, ptes)]
 
 
 def _areas(inode: Inode, uid: int) -> Iterator[Area]:

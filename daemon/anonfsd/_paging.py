@@ -123,7 +123,7 @@ class Paging:
         """Wait for reclaim while ``condition`` holds, but not for long."""
         deadline = time.monotonic() + _HOLD_SECONDS
         self._held += 1
-        self._reclaim.throttled += 1
+        self._memory.counters.throttled += 1
         try:
             while condition() and (left := deadline - time.monotonic()) > 0:
                 self._reclaim.wake()
@@ -153,7 +153,10 @@ class Paging:
             self._memory.write(info, offset, data)
             filesystem.written(inode, end)
         first = offset >> PAGE_SHIFT
-        self._memory.loaded.load(info, first, pages_for(end) - first, touched=False)
+        count = pages_for(end) - first
+        self._memory.loaded.load(info, first, count, touched=False)
+        self._memory.counters.writeback_requests += 1
+        self._memory.counters.writeback_pages += count
         self._reclaim.note_write()
 
     def _prepare(self, info: AnonInodeInfo, offset: int, size: int, thread: Receiver) -> None:

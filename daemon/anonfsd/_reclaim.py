@@ -33,10 +33,7 @@ _PROBE_SECONDS = 1.0
 
 
 class Reclaim:
-    """The reclaim of a mount. ``room`` is notified when there is more of it than before.
-
-    ``throttled`` counts requests that were held back.
-    """
+    """The reclaim of a mount. ``room`` is notified when there is more of it than before."""
 
     def __init__(
         self,
@@ -48,7 +45,6 @@ class Reclaim:
         failing: Failing,
     ) -> None:
         self.room = lock.condition()
-        self.throttled = 0
         self._filesystem = filesystem
         self._memory = filesystem.memory
         self._lock = lock

@@ -19,6 +19,7 @@ from anonfs.vfs import FileSystem, Inode
 from anonfs.vm import AddressSpaces, ProcessMaps, SharedOperations, ShareRing
 from anonfsd.pagemap import loaded_ptes
 from anonfsd.procfs import scan
+from anonfsd.smaps import dirty_bytes
 
 __all__ = ["Rings"]
 
@@ -41,6 +42,7 @@ class Rings:
         self._filesystem = filesystem
         self._device = device
         self._lock = trio.Lock()
+        self._counting_dirty = trio.Lock()
         self._begun = self._done = self._failed = 0
         self._changed = trio.Event()
         # Looks come one after the other: more threads than one are for those that are stuck.
@@ -77,6 +79,18 @@ class Rings:
         """How many PTEs of the areas of ``inode`` are loaded now. Raises AnonfsError: EAGAIN."""
         areas = [(area.pid, area.start, area.end) for area in ShareRing(inode)]
         return await self._read_proc(lambda: loaded_ptes(areas))
+
+    async def dirty_bytes(self) -> int | None:
+        """What the mappings of all files hold that was not written back; None if nobody knows.
+
+        Raises AnonfsError: EAGAIN.
+        """
+        with trio.move_on_after(_LOOK_SECONDS):
+            # One at a time: each walks the page tables of whole processes.
+            async with self._counting_dirty:
+                pids = self.spaces.pids
+                return await self._read_proc(lambda: dirty_bytes(self._device, pids))
+        raise AnonfsError(errno.EAGAIN, "others are looking for dirty pages")
 
     async def _scan(self) -> list[ProcessMaps]:
         return await self._read_proc(lambda: scan(self._device))

@@ -26,6 +26,7 @@ from anonfsd._connection import Connection
 from anonfsd._engine_lock import EngineLock
 from anonfsd._guard import Guard
 from anonfsd._inspection import Inspection
+from anonfsd._meminfo import MemStats
 from anonfsd._mounts import (
     abort,
     check_mountpoint,
@@ -33,13 +34,14 @@ from anonfsd._mounts import (
     others_allowed,
     unmount,
 )
-from anonfsd._operations import Operations
 from anonfsd._options import Options
 from anonfsd._own_files import OwnFiles
 from anonfsd._paging import Paging
 from anonfsd._reclaim import Reclaim
 from anonfsd._refusal import FirstRefusal
 from anonfsd._rings import Rings
+from anonfsd._tree import Tree
+from anonfsd._tree_operations import TreeOperations
 from anonfsd._tuning import tune
 from anonfsd._unloading import Unloading
 
@@ -92,6 +94,7 @@ class _Server:
         self.lock = EngineLock()
         self._mounted = mounted
         self._budget = options.budget
+        self._swap_path = str(options.swap) if options.swap and options.keep_swap else None
         self._checking = options.check
         self._image = image
         self._ready = ready
@@ -106,7 +109,7 @@ class _Server:
             memory.promises.on_refusal = FirstRefusal(mounted.point)
         budget = Budget(options.frames, memory.frames, memory.loaded)
         files = OwnFiles(mounted)
-        self._operations = operations = Operations(self._filesystem, self._end_soon)
+        self._operations = operations = TreeOperations(self._filesystem, self._end_soon)
         unloading = Unloading(device, files)
         operations.reclaim = self._reclaim = Reclaim(
             self._filesystem, self.lock, budget, unloading, files, operations
@@ -123,7 +126,9 @@ class _Server:
 
     async def run(self) -> None:
         self._operations.rings = rings = Rings(self._filesystem, self._mounted.device)
-        self._operations.inspection = Inspection(rings, self._reclaim.swap_out)
+        self._operations.inspection = inspection = Inspection(rings, self._reclaim.swap_out)
+        stats = MemStats(self._filesystem, self._budget, rings, self._swap_path)
+        self._operations.tree = Tree(self._filesystem, stats, inspection)
         self._token = trio.lowlevel.current_trio_token()
         await self._connection.negotiate()
         tune(self._mounted.device)
@@ -163,6 +168,7 @@ class _Server:
         """Run what runs beside the requests, until the mount is to end."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(rings.look_now_and_then)
+            nursery.start_soon(self._operations.watch.run)
             nursery.start_soon(self._populate)
             if self._checking:
                 nursery.start_soon(self._keep_checking, rings)

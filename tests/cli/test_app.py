@@ -17,7 +17,8 @@ from tests.cli.conftest import Run
     "arguments",
     [
         ["nonsense"],
-        ["stat"],
+        ["ring"],
+        ["stat", "a", "b"],
         ["stat", "--nonsense", "x"],
         ["stat", "/nowhere/x"],
         ["ring", "/proc"],

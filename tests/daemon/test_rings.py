@@ -242,3 +242,39 @@ def test_the_background_outlives_a_look_that_fails(
         assert len(ShareRing(opened)) == 1
 
     run(script, trio.testing.MockClock(autojump_threshold=0))
+
+
+def test_counting_dirty_pages_is_bounded(
+    fs: FileSystem, proc: FakeProc, opened: Inode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_rings, "_LOOK_SECONDS", 0.05)
+    asked: list[frozenset[int]] = []
+
+    def dirty_bytes(_device: tuple[int, int], pids: frozenset[int]) -> int:
+        asked.append(pids)
+        assert proc.gate.wait(10)
+        return PAGE_SIZE
+
+    monkeypatch.setattr(_rings, "dirty_bytes", dirty_bytes)
+    rings = Rings(fs, DEVICE)
+    proc.map(10, opened.ino)
+
+    async def script() -> None:
+        await rings.look()
+        assert await rings.dirty_bytes() == PAGE_SIZE
+        assert asked == [frozenset({10})]
+        proc.gate.clear()
+
+        async def count() -> None:
+            with pytest.raises(AnonfsError) as caught:
+                await rings.dirty_bytes()
+            assert caught.value.errno == errno.EAGAIN
+
+        with trio.fail_after(1):
+            async with trio.open_nursery() as nursery:
+                for _ in range(50):
+                    nursery.start_soon(count)
+        proc.gate.set()
+        assert await rings.dirty_bytes() == PAGE_SIZE
+
+    run(script)

@@ -21,6 +21,15 @@ class FakeRings:
     def note_last_release(self, inode: Inode) -> None:
         self.dropped.append(inode.ino)
 
+    async def look(self) -> None:
+        """Nobody maps anything."""
+
+    async def loaded_ptes(self, _inode: Inode) -> int:
+        return 0
+
+    async def dirty_bytes(self) -> int:
+        return 0
+
 
 class FakeInspection:
     """Has one attribute."""

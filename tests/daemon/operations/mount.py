@@ -11,15 +11,23 @@ from pyfuse3 import FUSEError
 
 from anonfs.mm import Image, Memory
 from anonfs.swap import MemoryStore, SwapArea
-from anonfs.vfs import ROOT, FileSystem, NewInode
-from anonfsd._operations import Operations
+from anonfs.units import PAGE_SIZE
+from anonfs.vfs import ROOT, FileSystem, Inode, NewInode
+from anonfsd._inspection import Inspection
+from anonfsd._meminfo import MemStats
 from anonfsd._pager import Pager
+from anonfsd._tree import Tree
+from anonfsd._tree_operations import TreeOperations
 from tests.daemon.operations.fakes import FakeInspection, FakeRings
 from tests.daemon.operations.requests import CTX, setattr_fields
 
 FRAMES = 64
 SLACK = 256
 """Pages that are never promised."""
+
+
+async def _swap_out(_inode: Inode, _first: int, _last: int) -> None:
+    raise AssertionError
 
 
 class Mount:
@@ -31,9 +39,13 @@ class Mount:
         root = NewInode(stat.S_IFDIR | 0o755, 0, 0)
         self.filesystem = FileSystem(self.image, self.memory, root, overcommit=overcommit)
         self.failures = 0
-        operations: Any = Operations(self.filesystem, Pager(self.memory), self._fail)
+        operations: Any = TreeOperations(self.filesystem, Pager(self.memory), self._fail)
         operations.rings = self.rings = FakeRings()
         operations.inspection = FakeInspection()
+        rings: Any = self.rings
+        inspection = Inspection(rings, _swap_out)
+        stats = MemStats(self.filesystem, FRAMES * PAGE_SIZE, rings)
+        operations.tree = Tree(self.filesystem, stats, inspection)
         self.ops = operations
         kinds = {
             b"link": NewInode(stat.S_IFLNK | 0o644, 0, 0, target=b"x"),
