@@ -16,6 +16,7 @@ from anonfs.mm._loaded import LoadedPages, Unload
 from anonfs.mm._memory import EVICTION_BATCH, Memory
 from anonfs.mm._promises import Promises
 from anonfs.mm._reclaim import Eviction
+from anonfs.mm._streams import Streams
 from anonfs.mm._swap_in import BadPageError
 from anonfs.mm._work import Work, perform
 
@@ -36,6 +37,7 @@ __all__ = [
     "PageRead",
     "PageState",
     "Promises",
+    "Streams",
     "Unload",
     "Work",
     "perform",

@@ -23,6 +23,7 @@ from contextlib import contextmanager
 
 from anonfs.client import Mount
 from anonfs.errors import AnonfsError
+from anonfsd._tuning import Tuning
 
 __all__ = ["OwnFiles"]
 
@@ -38,10 +39,11 @@ _libc = ctypes.CDLL(None, use_errno=True)
 class OwnFiles:
     """Files of ``mounted``; `close_idle` is to be called now and then."""
 
-    def __init__(self, mounted: Mount) -> None:
+    def __init__(self, mounted: Mount, tuning: Tuning) -> None:
         self._mounted = mounted
+        self._tuning = tuning
         self._lock = threading.Lock()
-        self._opening_root = threading.Lock()
+        self._opening = threading.Lock()
         self._root = -1
         self._users = 0
         self._kept: dict[int, tuple[int, float]] = {}
@@ -60,16 +62,17 @@ class OwnFiles:
             fd, _ = self._kept.pop(ino, (-1, 0.0))
         try:
             if fd < 0:
-                fd = _open_by_number(self._opened_root(), ino)
+                fd = self._opened(ino)
             yield fd
         finally:
             self._put_back(ino, fd)
 
-    def _opened_root(self) -> int:
-        with self._opening_root:
+    def _opened(self, ino: int) -> int:
+        with self._opening:
             if self._root < 0:
                 self._root = _open_detached(self._mounted)
-            return self._root
+            with self._tuning.reading_ahead_much():
+                return _open_by_number(self._root, ino)
 
     def _put_back(self, ino: int, fd: int) -> None:
         with self._lock:

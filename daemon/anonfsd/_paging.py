@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from anonfs.errors import AnonfsError
-from anonfs.mm import AnonInodeInfo, BadPageError, Budget, PageCut, PageRead, Work
+from anonfs.mm import AnonInodeInfo, BadPageError, Budget, PageCut, PageRead, Streams, Work
 from anonfs.units import PAGE_SHIFT, pages_for
 from anonfs.vfs import FileSystem, Inode
 from anonfsd._answers import Failing, errno_for
@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 _HOLD_SECONDS = 1.0
 _FAILING_SECONDS = 10.0
+_LARGEST_WINDOW = 1024
 _MOST_HELD = 6  # of the request threads, see `Requests`
 
 
@@ -43,7 +44,10 @@ class Receiver(Protocol):
 
 
 class Paging:
-    """Answers page faults of ``filesystem``; broken invariants are told to ``failing``."""
+    """Answers page faults of ``filesystem``; broken invariants are told to ``failing``.
+
+    ``read_ahead`` is called with an inode number, a first page and a count.
+    """
 
     def __init__(
         self,
@@ -52,6 +56,7 @@ class Paging:
         budget: Budget,
         reclaim: Reclaim,
         failing: Failing,
+        read_ahead: Callable[[int, int, int], None],
     ) -> None:
         self._filesystem = filesystem
         self._memory = filesystem.memory
@@ -59,6 +64,8 @@ class Paging:
         self._budget = budget
         self._reclaim = reclaim
         self._failing = failing
+        self._read_ahead = read_ahead
+        self._streams = Streams(min(_LARGEST_WINDOW, budget.pages // 16))
         self._held = 0
 
     def serves(self, ino: int) -> bool:
@@ -94,12 +101,20 @@ class Paging:
             found = self._memory.begin_read(info, offset, size)
             self._memory.loaded.load(info, first, count, touched=not own)
             self._reclaim.wake()
+            if not own:
+                self._note_stream(inode, info, first, count)
             if not isinstance(found, PageRead):
                 thread.reply(found)
                 return
             thread.let_lead_for(size)
             self._perform(found)
         thread.reply(found.data)
+
+    def _note_stream(self, inode: Inode, info: AnonInodeInfo, first: int, count: int) -> None:
+        """Read ahead, if this READ goes on where others ended."""
+        for start, pages in self._streams.note(info, first, count):
+            if start << PAGE_SHIFT < inode.size:
+                self._read_ahead(inode.ino, start, pages)
 
     def _pages_of(self, ino: int) -> tuple[Inode, AnonInodeInfo]:
         if self._failing.failed:

@@ -147,19 +147,21 @@ class Reclaim:
                 self.room.wait(_IDLE_SECONDS)
 
     def _next_unload(self) -> Unload | None:
-        """What to unload now: first free frames are given up."""
-        budget, frames = self._budget, self._memory.frames
+        """What to unload now, once free frames have been given up."""
+        budget = self._budget
+        if budget.is_short and self._trim():
+            self.room.notify_all()
         self._reclaiming = budget.is_short or (self._reclaiming and budget.excess > 0)
-        if not self._reclaiming:
+        if not self._reclaiming or self._memory.frames.population.under_way:
             return None
         self._swap_wanted.notify_all()
-        spare = min(budget.excess, frames.resident - budget.staging)
-        if spare > 0:
-            frames.trim(spare)
-        if budget.excess <= 0:
-            self.room.notify_all()
-            return None
         return self._memory.loaded.begin(min(budget.excess, _UNLOAD_BATCH))
+
+    def _trim(self) -> int:
+        """Give up free frames as far as that helps; returns how many."""
+        frames, budget = self._memory.frames, self._budget
+        spare = min(budget.excess, frames.resident - budget.staging)
+        return frames.trim(spare) if spare > 0 else 0
 
     def _drop(self, unload: Unload) -> None:
         """Have the pages of ``unload`` dropped, and account for it."""
@@ -218,7 +220,8 @@ class Reclaim:
     def _frames_to_swap(self) -> int:
         """How many frames should go to swap; 0 or less: none."""
         frames = self._memory.frames
-        wanted = frames.used - self._budget.staging // 2 if self._reclaiming else 0
+        short = self._reclaiming and not frames.population.under_way
+        wanted = frames.used - self._budget.staging // 2 if short else 0
         if frames.free < self._low:
             wanted = max(wanted, self._high - frames.free)
         return wanted

@@ -37,12 +37,13 @@ from anonfsd._mounts import (
 from anonfsd._options import Options
 from anonfsd._own_files import OwnFiles
 from anonfsd._paging import Paging
+from anonfsd._read_ahead import ReadAhead
 from anonfsd._reclaim import Reclaim
 from anonfsd._refusal import FirstRefusal
 from anonfsd._rings import Rings
 from anonfsd._tree import Tree
 from anonfsd._tree_operations import TreeOperations
-from anonfsd._tuning import tune
+from anonfsd._tuning import Tuning
 from anonfsd._unloading import Unloading
 
 __all__ = ["serve"]
@@ -108,14 +109,16 @@ class _Server:
         if not options.overcommit:
             memory.promises.on_refusal = FirstRefusal(mounted.point)
         budget = Budget(options.frames, memory.frames, memory.loaded)
-        files = OwnFiles(mounted)
+        self._tuning = Tuning(mounted.device)
+        files = OwnFiles(mounted, self._tuning)
         self._operations = operations = TreeOperations(self._filesystem, self._end_soon)
         unloading = Unloading(device, files)
         operations.reclaim = self._reclaim = Reclaim(
             self._filesystem, self.lock, budget, unloading, files, operations
         )
+        self._read_ahead = ReadAhead(files)
         operations.paging = paging = Paging(
-            self._filesystem, self.lock, budget, self._reclaim, operations
+            self._filesystem, self.lock, budget, self._reclaim, operations, self._read_ahead.ask
         )
         self._connection = Connection(device, self._operations, paging)
 
@@ -131,8 +134,9 @@ class _Server:
         self._operations.tree = Tree(self._filesystem, stats, inspection)
         self._token = trio.lowlevel.current_trio_token()
         await self._connection.negotiate()
-        tune(self._mounted.device)
+        self._tuning.apply()
         self._reclaim.start()
+        self._read_ahead.start()
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._serve)
