@@ -38,6 +38,7 @@ __all__ = [
     "in_core",
     "numbers",
     "on_swap",
+    "slot_and_sum",
     "states",
     "sums",
 ]
@@ -60,6 +61,9 @@ class PageState(IntEnum):
     def label(self) -> str:
         """The state as the inspection attributes name it."""
         return self.name.lower()
+
+
+_ON_SWAP = int(PageState.ON_SWAP)
 
 
 def in_core(frames: Entries) -> Entries:
@@ -85,6 +89,13 @@ def numbers(entries: Entries) -> Entries:
 def sums(entries: Entries) -> Entries:
     """The checksum of each entry."""
     return entries & _CHECKSUM_MASK
+
+
+def slot_and_sum(entry: int) -> tuple[int, int]:
+    """The slot and the checksum of one entry that is ON_SWAP; (0, 0) for any other."""
+    if entry >> _TAG_SHIFT != _ON_SWAP:
+        return 0, 0
+    return (entry >> _NUMBER_SHIFT) & (NUMBERS - 1), entry & _CHECKSUM_MASK
 
 
 def first_of_run(entries: Entries) -> Frame:

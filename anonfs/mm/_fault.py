@@ -6,19 +6,19 @@ touched. A `PageLoad` brings a page into a frame, because a write is about to ch
 For what clears the rest of a page because a file ends within it, see `PageCut`.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
-from anonfs.mm._entry import Entries, PageState, numbers, states
-from anonfs.mm._swap_in import SwapIn
-from anonfs.swap import aligned_pages
+from anonfs.mm._entry import Entries, PageState, numbers, slot_and_sum, states
+from anonfs.mm._swap_in import BadPageError, SwapIn
+from anonfs.swap import aligned_pages, checksum
 
 if TYPE_CHECKING:
     from anonfs.mm._anon_inode_info import AnonInodeInfo
     from anonfs.mm._memory import Memory
 
-__all__ = ["PageLoad", "PageRead"]
+__all__ = ["OnePageRead", "PageLoad", "PageRead", "SwapRead"]
 
 
 class PageRead:
@@ -59,6 +59,55 @@ class PageRead:
         return self._pages.data.cast("B")[self._inside]
 
 
+class OnePageRead:
+    """The bytes of one ``page`` on swap: what `PageRead` does, in a third of the time. See `Work`.
+
+    It is what a random access comes to, and there is nothing else that its process could do.
+    """
+
+    __slots__ = ("_error", "_info", "_inside", "_memory", "_page", "_slot", "_sum", "data")
+
+    def __init__(
+        self, memory: "Memory", info: "AnonInodeInfo", page: int, entry: int, inside: slice
+    ) -> None:
+        self._memory = memory
+        self._info = info
+        self._page = page
+        self._inside = inside
+        self._slot, self._sum = slot_and_sum(entry)
+        self._error: BadPageError | None = None
+        self.data = memoryview(b"")
+        memory.swap.pin_one(self._slot)
+
+    def run(self) -> None:
+        """Read the slot. Raises BadPageError."""
+        page = aligned_pages(1).data.cast("B")
+        try:
+            self._memory.swap.read_page(self._slot, page)
+        except OSError as error:
+            self._fail(1, error)
+        if checksum(page) != self._sum:
+            self._fail(0, None)
+        self.data = page[self._inside]
+
+    def _fail(self, unreadable: int, cause: OSError | None) -> NoReturn:
+        self._error = BadPageError(self._info.ino, [self._page], [self._slot], unreadable)
+        raise self._error from cause
+
+    def finish(self) -> None:
+        """Let the slot go."""
+        self._memory.swap.unpin_one(self._slot)
+        self._memory.counters.swapped_in += 1
+
+    def abandon(self) -> None:
+        """Let the slot go, and count the error."""
+        swap, error = self._memory.swap, self._error
+        swap.unpin_one(self._slot)
+        if error is not None:
+            swap.read_errors += error.unreadable
+            swap.checksum_errors += 1 - error.unreadable
+
+
 class PageLoad:
     """Brings pages that are on swap into frames. See `Work`.
 
@@ -89,3 +138,7 @@ class PageLoad:
     def abandon(self) -> None:
         """Let the slots go."""
         self._swap_in.end()
+
+
+SwapRead = PageRead | OnePageRead
+"""What answers a READ of pages on swap; ``data`` are the bytes, once finished."""

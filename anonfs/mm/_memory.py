@@ -22,8 +22,16 @@ from anonfs.errors import AnonfsError, require
 from anonfs.mm._anon_inode_info import AnonInodeInfo, Span
 from anonfs.mm._counters import Counters
 from anonfs.mm._cut import PageCut
-from anonfs.mm._entry import Entries, PageState, first_of_run, in_core, numbers, states
-from anonfs.mm._fault import PageLoad, PageRead
+from anonfs.mm._entry import (
+    Entries,
+    PageState,
+    first_of_run,
+    in_core,
+    numbers,
+    slot_and_sum,
+    states,
+)
+from anonfs.mm._fault import OnePageRead, PageLoad, PageRead, SwapRead
 from anonfs.mm._frames import Frames
 from anonfs.mm._image import Image
 from anonfs.mm._leaves import LEAF_SHIFT
@@ -70,7 +78,7 @@ class Memory:
 
     # -- reading ---------------------------------------------------------------------------
 
-    def begin_read(self, info: AnonInodeInfo, offset: int, size: int) -> memoryview | PageRead:
+    def begin_read(self, info: AnonInodeInfo, offset: int, size: int) -> memoryview | SwapRead:
         """``size`` bytes at ``offset``, or the work that gets them where pages are on swap.
 
         Holes read as zeros and take nothing. The view may be of the arena itself: use it before
@@ -86,6 +94,9 @@ class Memory:
             self.frames.note_use_of_run(frame, entries.size)
             start = (frame << PAGE_SHIFT) + head
             return self.frames.view[start : start + size]
+        if entries.size == 1 and slot_and_sum(int(entries[0]))[0]:
+            self.counters.fault_on_swap += 1
+            return OnePageRead(self, info, first, int(entries[0]), slice(head, head + size))
         if not entries.any():
             self.counters.fault_none += entries.size
             return _ZEROS[:size] if size <= len(_ZEROS) else memoryview(bytes(size))

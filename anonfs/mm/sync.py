@@ -4,7 +4,6 @@ The order of the steps is the one that the daemon keeps to.
 """
 
 from anonfs.mm._anon_inode_info import AnonInodeInfo
-from anonfs.mm._fault import PageRead
 from anonfs.mm._memory import Memory
 from anonfs.mm._work import Work, perform
 
@@ -14,7 +13,7 @@ __all__ = ["read", "swap_out", "truncate", "work_before_write", "write"]
 def read(memory: Memory, info: AnonInodeInfo, offset: int, size: int) -> memoryview:
     """``size`` bytes at ``offset``. Raises OSError from the swap store."""
     found = memory.begin_read(info, offset, size)
-    if isinstance(found, PageRead):
+    if not isinstance(found, memoryview):
         perform(found)
         return found.data
     return found

@@ -7,7 +7,7 @@ no page entry.
 
 from anonfs.swap._area import SwapArea
 from anonfs.swap._buffers import aligned_pages
-from anonfs.swap._checksum import checksums
+from anonfs.swap._checksum import checksum, checksums
 from anonfs.swap._store import FileStore, MemoryStore, SwapStore
 from anonfs.swap._transfer import Transfer
 
@@ -18,5 +18,6 @@ __all__ = [
     "SwapStore",
     "Transfer",
     "aligned_pages",
+    "checksum",
     "checksums",
 ]

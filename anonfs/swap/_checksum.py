@@ -14,9 +14,14 @@ import numpy as np
 import numpy.typing as npt
 from xxhash import xxh3_64_intdigest
 
-__all__ = ["checksums"]
+__all__ = ["checksum", "checksums"]
 
-_digest = cast("Callable[[npt.NDArray[np.uint8]], int]", xxh3_64_intdigest)
+_digest = cast("Callable[[npt.NDArray[np.uint8] | memoryview], int]", xxh3_64_intdigest)
+
+
+def checksum(page: memoryview) -> int:
+    """The checksum of one page, 0 to 2**32 - 1."""
+    return _digest(page) & 0xFFFF_FFFF
 
 
 def checksums(pages: npt.NDArray[np.uint8], rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

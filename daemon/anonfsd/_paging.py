@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from anonfs.errors import AnonfsError
-from anonfs.mm import AnonInodeInfo, BadPageError, Budget, PageCut, PageRead, Streams, Work
+from anonfs.mm import AnonInodeInfo, BadPageError, Budget, PageCut, Streams, Work
 from anonfs.units import PAGE_SHIFT, pages_for
 from anonfs.vfs import FileSystem, Inode
 from anonfsd._answers import Failing, errno_for
@@ -103,7 +103,7 @@ class Paging:
             self._reclaim.wake()
             if not own:
                 self._note_stream(inode, info, first, count)
-            if not isinstance(found, PageRead):
+            if isinstance(found, memoryview):
                 thread.reply(found)
                 return
             thread.let_lead_for(size)

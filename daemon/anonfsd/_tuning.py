@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 _LIMITS = {"strict_limit": "0", "max_ratio": "100"}
 _READ_AHEAD = "read_ahead_kb"
-_LITTLE, _MUCH = "16", "1024"
+_LITTLE, _MUCH = "4", "1024"
 
 
 class Tuning:
@@ -49,7 +49,7 @@ class Tuning:
 
     @contextmanager
     def reading_ahead_much(self) -> Iterator[None]:
-        """Files that are opened meanwhile are read ahead in large requests; one thread at a time."""
+        """What is opened meanwhile is read ahead in large requests; one thread at a time."""
         self._set(_READ_AHEAD, _MUCH)
         try:
             yield

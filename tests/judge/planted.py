@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from anonfs.mm import AnonInodeInfo, Memory, PageCut, PageRead, PageState, _reclaim, _swap_in
+from anonfs.mm import AnonInodeInfo, Memory, PageCut, PageState, SwapRead, _reclaim, _swap_in
 from anonfs.mm._entry import Entries, on_swap, states
 from anonfs.mm._frames import FrameArena
 from anonfs.swap import SwapArea
@@ -49,7 +49,7 @@ def _read_holes_from_arena() -> None:
     """A page that was never written reads as some other page's frame."""
     begin_read = Memory.begin_read
 
-    def read(self: Memory, info: AnonInodeInfo, offset: int, size: int) -> memoryview | PageRead:
+    def read(self: Memory, info: AnonInodeInfo, offset: int, size: int) -> memoryview | SwapRead:
         first = offset // PAGE_SIZE
         hole = not info.entries(first, pages_for(offset + size) - first).any()
         if hole and size <= self.frames.count * PAGE_SIZE:

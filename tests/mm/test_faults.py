@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from anonfs.errors import AnonfsError
-from anonfs.mm import BadPageError, Memory, PageRead, perform, sync
+from anonfs.mm import BadPageError, Memory, SwapRead, perform, sync
 from anonfs.mm._anon_inode_info import AnonInodeInfo
 from anonfs.mm._entry import numbers
 from anonfs.units import PAGE_SIZE
@@ -219,7 +219,7 @@ def test_an_abandoned_read_gives_its_slots_back() -> None:
     with engine(store=store) as memory:
         info = swapped(memory, 2)
         found = memory.begin_read(info, 0, 2 * PAGE_SIZE)
-        assert isinstance(found, PageRead)
+        assert isinstance(found, SwapRead)
         memory.clear(info, 0)
         assert memory.swap.used == 2
         found.abandon()

@@ -3,7 +3,7 @@ import errno
 import pytest
 
 from anonfs.errors import AnonfsError, InvariantError
-from anonfs.mm import PageLoad, PageRead, perform, sync
+from anonfs.mm import PageLoad, SwapRead, perform, sync
 from anonfs.units import PAGE_SIZE
 from tests.mm.engine import FaultyStore, engine, inode, page, read, states
 
@@ -239,7 +239,7 @@ def test_a_reader_gets_the_old_bytes_though_the_slot_was_freed_meanwhile() -> No
         sync.write(memory, info, 0, page("old"))
         sync.swap_out(memory, info, 0, 0)
         reading = memory.begin_read(info, 0, PAGE_SIZE)
-        assert isinstance(reading, PageRead)
+        assert isinstance(reading, SwapRead)
         memory.clear(info, 0)
         sync.write(memory, other, 0, page("other"))
         with pytest.raises(AnonfsError):  # the one slot is not free yet

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from anonfs.errors import AnonfsError
-from anonfs.mm import AnonInodeInfo, Eviction, Image, Memory, PageRead, PageState, sync
+from anonfs.mm import AnonInodeInfo, Eviction, Image, Memory, PageState, SwapRead, sync
 from anonfs.mm._entry import numbers, states
 from anonfs.swap import SwapArea
 from anonfs.units import PAGE_SIZE, Ino
@@ -43,7 +43,7 @@ class EngineMachine(RuleBasedStateMachine):
         self.models = [bytearray(), bytearray()]
         self.begun: list[Eviction] = []
         self.ran: list[Eviction] = []
-        self.reads: list[tuple[PageRead, bytes]] = []
+        self.reads: list[tuple[SwapRead, bytes]] = []
 
     # -- the bytes ---------------------------------------------------------------------------
 
@@ -79,7 +79,7 @@ class EngineMachine(RuleBasedStateMachine):
     @rule(which=_WHICH, offset=_OFFSETS, size=_SIZES)
     def begin_read(self, which: int, offset: int, size: int) -> None:
         found = self.memory.begin_read(self.infos[which], offset, size)
-        if isinstance(found, PageRead):
+        if isinstance(found, SwapRead):
             self.reads.append((found, self.expected(which, offset, size)))
 
     @precondition(lambda self: self.reads)

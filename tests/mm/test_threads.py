@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from anonfs.errors import AnonfsError
-from anonfs.mm import AnonInodeInfo, Memory, PageRead, Work
+from anonfs.mm import AnonInodeInfo, Memory, SwapRead, Work
 from anonfs.mm.sync import work_before_write
 from anonfs.units import PAGE_SIZE
 from tests.mm.engine import FaultyStore, engine, inode
@@ -93,7 +93,7 @@ class Worker:
 
     def _compare(self, offset: int, size: int) -> None:
         found = self._memory.begin_read(self._info, offset, size)
-        if isinstance(found, PageRead):
+        if isinstance(found, SwapRead):
             self._perform(found)
             found = found.data
         assert found == self._model[offset : offset + size]
