@@ -1,0 +1,19 @@
+"""The group ``pager``: page faults that a daemon answers from memory, beside a daemon in C."""
+
+import mmap
+
+from mapped import PageIn, RandomFaults
+from measure import Better, Group, Metric
+from peers import PASSTHROUGH
+
+__all__ = ["GROUP"]
+
+_PAGE_IN = Metric("sequential page-in", "MiB/s", Better.HIGHER, target=2.5)
+_RANDOM = Metric("random fault, MADV_RANDOM", "µs/fault", target=1.5)
+
+GROUP = Group(
+    "page faults answered from memory, in C by libfuse's example on a tmpfs",
+    PASSTHROUGH,
+    (PageIn(_PAGE_IN), RandomFaults(_RANDOM, mmap.MADV_RANDOM, 8192)),
+    runs=9,
+)
