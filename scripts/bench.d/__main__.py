@@ -18,6 +18,7 @@ from typing import Any
 from rich.console import Console
 
 import basic
+import cost
 import pager
 import swap
 from measure import Group, Readings, Side, measure
@@ -31,6 +32,7 @@ _GROUPS: dict[str, Group] = {
     "basic": basic.GROUP,
     "swap": swap.GROUP,
     "pager": pager.GROUP,
+    "cost": cost.GROUP,
 }
 _PIPE_WIDTH = 200  # wide enough for a table: a pipe has no width of its own
 

@@ -73,6 +73,10 @@ class Place:
         """Bytes of memory that the contents of a file cost now; of any file, but for the cache."""
         return cachestat(fd).cached * PAGE_SIZE
 
+    def metadata_bytes(self) -> int:
+        """Bytes of memory that a daemon takes for anything but contents, and its program."""
+        return 0
+
     def admit(self, pid: int, size: int) -> None:
         """Limit the process's use of this place, if it is limited: it will map ``size`` bytes."""
 
@@ -106,7 +110,7 @@ class AnonfsPlace(Place):
         return 512 * sum(found.st_blocks for name, found in self._memfds() if "frames" in name)
 
     def metadata_bytes(self) -> int:
-        """Bytes of memory that the daemon takes for all but frames, program and libraries."""
+        """Bytes of its private memory, and of its memory files but the frames."""
         status = Path(f"/proc/{self.daemon}/status").read_text("ascii")
         private = int(status.partition("RssAnon:")[2].split()[0]) << 10
         # Not by what is mapped of them: the kernel unmaps what it likes of a shared mapping.
