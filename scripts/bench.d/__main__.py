@@ -104,8 +104,10 @@ def _bench(given: argparse.Namespace, workplace: Path) -> None:
         readings = _measured(console, group, given, workplace)
         title = f"{name}: {group.about}"
         print_table(console, f"\n{title}; {_counted(readings)}", peer, readings)
+        console.print(group.note, style="dim")
         panels.append(Panel(title, peer, readings))
-        document["groups"][name] = {"peer": peer, "metrics": [as_document(one) for one in readings]}
+        metrics = [as_document(one) for one in readings]
+        document["groups"][name] = {"peer": peer, "note": group.note, "metrics": metrics}
     if given.json is not None:
         given.json.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     if given.plot is not None:

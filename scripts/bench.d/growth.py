@@ -13,7 +13,7 @@ from places import Place
 
 __all__ = ["FullFile", "ManyInodes"]
 
-_WARM_UP = 64 * MIB
+_WARM_UP = 640 * MIB  # more than the budget
 _FEW = 500
 _NEW = os.O_CREAT | os.O_EXCL | os.O_WRONLY
 
@@ -29,26 +29,25 @@ class FullFile:
         return f"file of {format_size(self.size)}"
 
     def __call__(self, place: Place) -> Iterator[Sample]:
-        """Once: the second file would live in the memory of the first."""
-        self._swapped_out(place, _WARM_UP)  # what the daemon needs to work at all is not counted
-        before, pages = place.metadata_bytes(), pages_for(self.size)
-        grown = self._swapped_out(place, self.size) - before
+        """Beside another file, with which the daemon got all that it needs to swap at all."""
+        pages = pages_for(self.size)
+        with place.scratch() as first, place.scratch() as second:
+            _swap_out_whole(first, _WARM_UP)
+            before = place.metadata_bytes()
+            _swap_out_whole(second, self.size)
+            grown = place.metadata_bytes() - before
+            with mapped(second, self.size) as area:
+                expect(int(first_words(area).sum()), pages * (pages + 1) // 2, "pages from swap")
         name = f"metadata of {format_size(self.size)} on swap"
         yield Metric(name, "bytes/page", bound=12.0), grown / pages
 
-    @staticmethod
-    def _swapped_out(place: Place, size: int) -> int:
-        """The daemon's memory when a file of that size, which is no more, was on swap."""
-        pages = pages_for(size)
-        with place.scratch() as fd:
-            write_pages(fd, size)
-            os.fsync(fd)
-            swap_out(fd)
-            expect(inspect(fd).pages.on_swap, pages, "pages on swap")
-            taken = place.metadata_bytes()
-            with mapped(fd, size) as area:
-                expect(int(first_words(area).sum()), pages * (pages + 1) // 2, "pages from swap")
-        return taken
+
+def _swap_out_whole(fd: int, size: int) -> None:
+    """Fill a file, and have all of it on swap."""
+    write_pages(fd, size)
+    os.fsync(fd)
+    swap_out(fd)
+    expect(inspect(fd).pages.on_swap, pages_for(size), "pages on swap")
 
 
 @dataclass(frozen=True)

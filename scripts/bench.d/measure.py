@@ -67,6 +67,7 @@ class Group:
 
     ``quick`` replaces the scenarios by shorter ones, ``large`` adds longer ones. With ``anew``
     each run has a mount of its own, so that what one leaves behind is not measured in the next.
+    ``note`` says what a reader of the figures must know.
     """
 
     about: str
@@ -79,6 +80,7 @@ class Group:
     overcommit: bool = False
     anew: bool = False
     runs: int = 5
+    note: str = ""
 
 
 @dataclass

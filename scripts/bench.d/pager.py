@@ -16,4 +16,7 @@ GROUP = Group(
     PASSTHROUGH,
     (PageIn(_PAGE_IN), RandomFaults(_RANDOM, mmap.MADV_RANDOM, 8192)),
     runs=9,
+    note="""\
+Where the kernel runs client and daemon makes most of the spread. passthrough_ll runs as libfuse has
+it, with cache=always; its read-ahead is the kernel's 128 KiB, anonfs's what anonfs sets.""",
 )

@@ -25,7 +25,7 @@ __all__ = ["Panel", "draw"]
 
 _GREEN, _RED, _GREY = "#2a7f3f", "#c0392b", "#555555"
 _ROW, _MARGIN = 0.34, 1.1  # inches
-_TICKS = [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50]
+_TICKS = [digit * 10.0**power for power in range(-3, 4) for digit in (1, 2, 5)]
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,11 @@ def _charts(panel: Panel) -> list[tuple[str, str, list[_Row]]]:
     bounds = [_bound_row(one) for one in panel.readings if one.metric.bound is not None]
     found = [
         (panel.title, f"ratio to {panel.peer} (log scale; ▼ target)", ratios),
-        (f"{panel.title}: anonfs alone", "share of what it may be (log scale; ▼ bound)", bounds),
+        (
+            f"{panel.title}: anonfs alone",
+            "share of what it may be (log scale; ▼ its bound)",
+            bounds,
+        ),
     ]
     return [chart for chart in found if chart[2]]
 

@@ -80,14 +80,14 @@ class _Segment:
 
     def _memory(self, phase: str, work: Work) -> Iterator[Sample]:
         """What was in memory of the budget, as often as was looked."""
-        name = f"  memory meanwhile, {_TITLES[phase]}, {self.__name__}"
+        name = f"  memory during {_TITLES[phase]}, {self.__name__}"
         shares = [size / parse_size(_BUDGET) for size in work.memory]
         yield Metric(f"{name}: median", "budgets", bound=_MEDIAN), median(shares)
         yield Metric(f"{name}: most", "budgets", bound=_MOST), max(shares)
 
 
 GROUP = Group(
-    f"a segment larger than its memory of {_BUDGET}iB",
+    f"a segment of at least four times its memory of {format_size(parse_size(_BUDGET))}",
     limited_tmpfs(_BUDGET, _SWAP),
     (_Segment(512 * MIB, 1, 8192), _Segment(512 * MIB, 4, 4096, 40_000)),
     quick=(_Segment(512 * MIB, 4, 1024, 10_000),),
@@ -95,4 +95,8 @@ GROUP = Group(
     budget=_BUDGET,
     swap_size=_SWAP,
     runs=3,
+    note=f"""\
+A ratio counts only where anonfs keeps to its memory: frames and page cache, sampled. The tmpfs is
+held by a cgroup to {_BUDGET} and the page tables; its workers' own memory is outside of it. Its
+swap file and anonfs's are on the same disk. Nothing is dropped between phases.""",
 )

@@ -149,14 +149,14 @@ class _Worker:
     def resident_read(self) -> Done:
         """A word of each of a few pages, again and again: the median pass."""
         pages = self._firsts[:_RESIDENT_PAGES]
-        expected = _RESIDENT_PAGES * (_RESIDENT_PAGES + 1) // 2
+        expected = pages.size * (pages.size + 1) // 2
         seconds = []
         for _ in range(2 + _PASSES):
             begin = perf_counter()
             found = int(pages.sum())
             seconds.append(perf_counter() - begin)
             expect(found, expected, "resident pages")
-        return Done(0.0, median(seconds[2:]), _RESIDENT_PAGES)
+        return Done(0.0, median(seconds[2:]), pages.size)
 
     def resident_write(self) -> Done:
         """The same, adding one to a word that nobody else uses."""
@@ -167,7 +167,7 @@ class _Worker:
             np.add(words, 1, out=words)
             seconds.append(perf_counter() - begin)
         expect((int(words.sum()) - before) % _WRAP, words.size * len(seconds), "resident pages")
-        return Done(0.0, median(seconds[2:]), _RESIDENT_PAGES)
+        return Done(0.0, median(seconds[2:]), words.size)
 
 
 def _main() -> None:
