@@ -104,8 +104,9 @@ def _bench(given: argparse.Namespace, workplace: Path) -> None:
         readings = _measured(console, group, given, workplace)
         title = f"{name}: {group.about}"
         print_table(console, f"\n{title}; {_counted(readings)}", peer, readings)
-        console.print(group.note, style="dim")
-        panels.append(Panel(title, peer, readings))
+        if group.note:
+            console.print(group.note, style="dim")
+        panels.append(Panel(title, peer, readings, group.note))
         metrics = [as_document(one) for one in readings]
         document["groups"][name] = {"peer": peer, "note": group.note, "metrics": metrics}
     if given.json is not None:

@@ -12,11 +12,11 @@ _PAGE_IN = Metric("sequential page-in", "MiB/s", Better.HIGHER, target=2.5)
 _RANDOM = Metric("random fault, MADV_RANDOM", "µs/fault", target=1.5)
 
 GROUP = Group(
-    "page faults answered from memory, in C by libfuse's example on a tmpfs",
+    "page faults answered from memory by a daemon",
     PASSTHROUGH,
     (PageIn(_PAGE_IN), RandomFaults(_RANDOM, mmap.MADV_RANDOM, 8192)),
     runs=9,
     note="""\
-Where the kernel runs client and daemon makes most of the spread. passthrough_ll runs as libfuse has
-it, with cache=always; its read-ahead is the kernel's 128 KiB, anonfs's what anonfs sets.""",
+Where the kernel runs client and daemon makes most of the spread. passthrough_ll, on a
+tmpfs, runs as libfuse has it with cache=always; its read-ahead is the kernel's 128 KiB, anonfs's what anonfs sets.""",
 )

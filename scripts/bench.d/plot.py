@@ -24,8 +24,9 @@ from measure import Readings
 __all__ = ["Panel", "draw"]
 
 _GREEN, _RED, _GREY = "#2a7f3f", "#c0392b", "#555555"
-_ROW, _MARGIN = 0.34, 1.1  # inches
-_TICKS = [digit * 10.0**power for power in range(-3, 4) for digit in (1, 2, 5)]
+_RATIO_ROW, _BOUND_ROW, _MARGIN = 0.36, 0.24, 1.25  # inches
+_MOST_TICKS = 10
+_TICKS = [digit * 10.0**power for power in range(-3, 4) for digit in (1, 1.5, 2, 3, 5, 7)]
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Panel:
     title: str
     peer: str
     readings: Sequence[Readings]
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -48,11 +50,26 @@ class _Row:
     text: str
 
 
+@dataclass(frozen=True)
+class _Chart:
+    """Rows that share an axis of that quantity; ``row_height`` in inches."""
+
+    title: str
+    quantity: str
+    rows: Sequence[_Row]
+    row_height: float
+
+    @property
+    def height(self) -> float:
+        """In inches."""
+        return self.row_height * len(self.rows) + _MARGIN
+
+
 def draw(panels: Sequence[Panel], machine: dict[str, Any], file: Path) -> None:
     """Write a PNG. No display is needed."""
     mpl.rcParams["font.size"] = 9
     charts = [chart for panel in panels for chart in _charts(panel)]
-    heights = [_ROW * len(rows) + _MARGIN for _, _, rows in charts]
+    heights = [chart.height for chart in charts]
     figure = Figure(figsize=(11, sum(heights) + 0.6), layout="constrained")
     figure.suptitle(
         f"anonfs beside its peers: Linux {machine['kernel']}, {machine['processor']},"
@@ -60,26 +77,24 @@ def draw(panels: Sequence[Panel], machine: dict[str, Any], file: Path) -> None:
         fontsize=11,
     )
     axes = figure.subplots(len(charts) or 1, 1, height_ratios=heights or None, squeeze=False)
-    for axis, (title, quantity, rows) in zip(axes[:, 0], charts, strict=False):
-        _draw_rows(axis, rows)
-        axis.set_title(title, loc="left", fontweight="bold")
-        axis.set_xlabel(quantity)
+    for axis, chart in zip(axes[:, 0], charts, strict=False):
+        _draw_rows(axis, chart.rows)
+        axis.set_title(chart.title, loc="left", fontweight="bold")
+        axis.set_xlabel(chart.quantity, loc="left", multialignment="left")
     figure.savefig(file, dpi=130, format="png")
 
 
-def _charts(panel: Panel) -> list[tuple[str, str, list[_Row]]]:
-    """Title, name of the axis and rows of what can be drawn of a group."""
+def _charts(panel: Panel) -> list[_Chart]:
+    """What can be drawn of a group."""
     ratios = [_ratio_row(one) for one in panel.readings if one.ratios and one.metric.bound is None]
     bounds = [_bound_row(one) for one in panel.readings if one.metric.bound is not None]
+    quantity = f"ratio to {panel.peer} (log scale; ▼ target; right: anonfs : peer)\n{panel.note}"
+    share = "share of its bound (log scale; ▼ bound; lower is better)"
     found = [
-        (panel.title, f"ratio to {panel.peer} (log scale; ▼ target)", ratios),
-        (
-            f"{panel.title}: anonfs alone",
-            "share of what it may be (log scale; ▼ its bound)",
-            bounds,
-        ),
+        _Chart(panel.title, quantity.strip(), ratios, _RATIO_ROW),
+        _Chart(f"{panel.title.split(':')[0]}: anonfs by itself", share, bounds, _BOUND_ROW),
     ]
-    return [chart for chart in found if chart[2]]
+    return [chart for chart in found if chart.rows]
 
 
 def _ratio_row(readings: Readings) -> _Row:
@@ -108,7 +123,7 @@ def _draw_rows(axis: Axes, rows: Sequence[_Row]) -> None:
         spread = [[middle - min(row.values)], [max(row.values) - middle]]
         axis.errorbar(middle, height, xerr=spread, fmt="o", color=colour, capsize=3)
         if row.mark is not None:
-            axis.plot(row.mark, height - 0.28, "v", color="black", markersize=5)
+            axis.plot(row.mark, height - 0.3, "v", color="black", markersize=4)
         axis.annotate(
             row.text, (1.01, height), xycoords=("axes fraction", "data"), va="center", color=colour
         )
@@ -125,5 +140,7 @@ def _scale(axis: Axes, values: Sequence[float]) -> None:
     low, high = min(values) / 1.3, max(values) * 1.3
     axis.set_xlim(low, high)
     ticks = [tick for tick in _TICKS if low <= tick <= high]
+    if len(ticks) > _MOST_TICKS:
+        ticks = [tick for tick in ticks if f"{tick:e}".startswith("1")]
     axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axis.minorticks_off()
