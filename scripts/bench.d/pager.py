@@ -17,6 +17,6 @@ GROUP = Group(
     (PageIn(_PAGE_IN), RandomFaults(_RANDOM, mmap.MADV_RANDOM, 8192)),
     runs=9,
     note="""\
-Where the kernel runs client and daemon makes most of the spread. passthrough_ll, on a
-tmpfs, runs as libfuse has it with cache=always; its read-ahead is the kernel's 128 KiB, anonfs's what anonfs sets.""",
+Where the kernel runs client and daemon makes most of the spread. passthrough_ll, on a tmpfs, runs
+as libfuse has it with cache=always: it reads ahead the kernel's 128 KiB, anonfs what it sets.""",
 )
