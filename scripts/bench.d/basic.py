@@ -4,15 +4,16 @@ import mapped
 import named
 import streamed
 from measure import Group
+from peers import TMPFS
 
 __all__ = ["GROUP"]
 
 GROUP = Group(
     "memory in core, and the files that it is in",
+    TMPFS,
     (
         mapped.resident,
-        mapped.page_in,
-        mapped.random_faults,
+        *mapped.cold,
         *streamed.SCENARIOS,
         named.small_files,
         mapped.dirty,

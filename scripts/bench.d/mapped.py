@@ -6,6 +6,7 @@ One word a page is touched, in a loop inside numpy: what shows is the page, not 
 import mmap
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from statistics import median
 from time import perf_counter
 
@@ -16,20 +17,19 @@ from measure import Metric, Sample
 from pages import MIB, ColdFile, Words, cold_file, expect, first_words, mapped, write_pages
 from places import Place
 
-__all__ = ["dirty", "page_in", "random_faults", "resident"]
+__all__ = ["PageIn", "RandomFaults", "cold", "dirty", "resident"]
 
 _RESIDENT = 64 * MIB
 _COLD = 256 * MIB
 _DIRTY = 128 * MIB
 _PASSES = 21
-_FAULTS, _FAULTS_WITH_READ_AHEAD = 4096, 256
 
 _HOLES = "first touch of a hole"
 _READ = Metric("resident page, read", "ns/page", target=1.05)
 _WRITE = Metric("resident page, write", "ns/page", target=1.05)
-_PAGE_IN = Metric("sequential page-in", "µs/page", target=1.0, peer=_HOLES)
-_RANDOM = Metric("random fault, MADV_RANDOM", "µs/fault", peer=_HOLES)
-_AROUND = Metric("random fault, no advice", "µs/fault", peer=_HOLES)
+_PAGE_IN = Metric("sequential page-in", "µs/page", target=1.0, peer_does=_HOLES)
+_RANDOM = Metric("random fault, MADV_RANDOM", "µs/fault", peer_does=_HOLES)
+_AROUND = Metric("random fault, no advice", "µs/fault", peer_does=_HOLES)
 _DIRTY_FRESH = Metric(f"dirty {_DIRTY // MIB} MiB of holes", "ms")
 _DIRTY_AGAIN = Metric(f"dirty {_DIRTY // MIB} MiB again", "ms")
 _MSYNC = Metric("msync of that", "ms")
@@ -70,22 +70,41 @@ def _resident_write(area: mmap.mmap) -> float:
     return median(seconds[1:]) / words.size * 1e9
 
 
-def page_in(place: Place) -> Iterator[Sample]:
-    """Pages in core, taken in their order."""
-    with cold_file(place, _COLD) as file:
-        yield _PAGE_IN, _touch(file, file.all_pages, mmap.MADV_NORMAL) * 1e6
+@dataclass(frozen=True)
+class PageIn:
+    """Takes pages that the daemon has in their order; a metric of µs/page, or of MiB/s."""
 
+    metric: Metric
 
-def random_faults(place: Place) -> Iterator[Sample]:
-    """Pages in core, taken in no order, with the read-ahead that the kernel chooses and without."""
-    choice = np.random.default_rng(1)
-    for metric, advice, count in (
-        (_RANDOM, mmap.MADV_RANDOM, _FAULTS),
-        (_AROUND, mmap.MADV_NORMAL, _FAULTS_WITH_READ_AHEAD),
-    ):
+    @property
+    def __name__(self) -> str:
+        return "page_in"
+
+    def __call__(self, place: Place) -> Iterator[Sample]:
+        """Once, on a file of its own."""
         with cold_file(place, _COLD) as file:
-            pages = choice.permutation(pages_for(_COLD))[:count]
-            yield metric, _touch(file, pages, advice) * 1e6
+            seconds = _touch(file, file.all_pages, mmap.MADV_NORMAL)
+            in_rate = PAGE_SIZE / MIB / seconds
+            yield self.metric, in_rate if self.metric.unit == "MiB/s" else seconds * 1e6
+
+
+@dataclass(frozen=True)
+class RandomFaults:
+    """Takes pages that the daemon has in no order, with the kernel's read-ahead or without."""
+
+    metric: Metric
+    advice: int
+    faults: int
+
+    @property
+    def __name__(self) -> str:
+        return "random_faults"
+
+    def __call__(self, place: Place) -> Iterator[Sample]:
+        """Once, on a file of its own."""
+        with cold_file(place, _COLD) as file:
+            pages = np.random.default_rng(1).permutation(pages_for(_COLD))[: self.faults]
+            yield self.metric, _touch(file, pages, self.advice) * 1e6
 
 
 def _touch(file: ColdFile, pages: Words, advice: int) -> float:
@@ -124,3 +143,11 @@ def _fill(area: mmap.mmap, first: int) -> float:
     begin = perf_counter()
     np.frombuffer(area, np.int64).reshape(-1, PAGE_SIZE // 8)[:] = numbers[:, None]
     return perf_counter() - begin
+
+
+cold = (
+    PageIn(_PAGE_IN),
+    RandomFaults(_RANDOM, mmap.MADV_RANDOM, 4096),
+    RandomFaults(_AROUND, mmap.MADV_NORMAL, 256),
+)
+"""Pages in core that are not loaded: in order, in no order, and so with read-ahead."""

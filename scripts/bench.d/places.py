@@ -1,7 +1,7 @@
-"""The two file systems that are compared: an anonfs mount of our own, and a tmpfs.
+"""Where work is done: a directory on one of the file systems that are compared, and our own mount.
 
-Both live below one workplace and are gone at the end of a ``with`` block. A killed benchmark cannot
-see to that: the daemon then gets SIGTERM from the kernel and unmounts, and scripts/bench, which
+All live below one workplace and are gone at the end of a ``with`` block. A killed benchmark cannot
+see to that: a daemon then gets SIGTERM from the kernel and unmounts, and scripts/bench, which
 outlives it, takes away what is left.
 """
 
@@ -12,18 +12,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-import psutil
-
 from anonfs.client import inspect
-from anonfs.units import pages_for, parse_size
+from anonfs.units import PAGE_SIZE, pages_for, parse_size
 from pagecache import drop, resident_pages
+from syscalls import cachestat
 
-__all__ = ["BenchError", "Place", "anonfs_mount", "tmpfs_peer"]
+__all__ = ["AnonfsPlace", "BenchError", "Place", "anonfs_mount", "served"]
 
 _ROOT = Path(__file__).resolve().parents[2]
 _POPULATE_SECONDS = 60.0
@@ -57,22 +56,29 @@ class Place:
     def empty_cache(self, fd: int, size: int) -> bool:
         """Have the kernel forget the pages of a file of ``size`` bytes; False where it cannot.
 
-        On tmpfs the page cache is the file. On anonfs the pages stay in core, in the daemon.
+        Where no daemon has them, as on tmpfs, the page cache is the file.
 
         Raises:
-            BenchError: the pages did not leave the page cache, or are not in core.
+            BenchError: the pages did not leave the page cache.
         """
         if not self.daemon:
             return False
         for _ in range(_DROPS):
             drop(fd)
             if not resident_pages(fd, size):
-                break
-        else:
-            raise BenchError(f"{resident_pages(fd, size)} pages do not leave the page cache")
-        if inspect(fd).pages.in_core != pages_for(size):
-            raise BenchError("pages are not in core: the budget is too small")
-        return True
+                return True
+        raise BenchError(f"{resident_pages(fd, size)} pages do not leave the page cache")
+
+    def memory(self, fd: int) -> int:
+        """Bytes of memory that the contents of a file cost now; of any file, but for the cache."""
+        return cachestat(fd).cached * PAGE_SIZE
+
+    def metadata_bytes(self) -> int:
+        """Bytes of memory that a daemon takes for anything but contents, and its program."""
+        return 0
+
+    def admit(self, pid: int, size: int) -> None:
+        """Limit the process's use of this place, if it is limited: it will map ``size`` bytes."""
 
     def cpu_seconds(self) -> float:
         """The CPU time of the daemon's threads; /proc/PID/stat would count in ticks of 10 ms."""
@@ -82,54 +88,102 @@ class Place:
         return time.clock_gettime(clock.value)
 
 
+@dataclass(frozen=True)
+class AnonfsPlace(Place):
+    """A directory on an anonfs mount; ``budget`` in bytes."""
+
+    budget: int = 0
+
+    def empty_cache(self, fd: int, size: int) -> bool:
+        """As for any place, but the pages must stay in core, in the daemon."""
+        emptied = super().empty_cache(fd, size)
+        if inspect(fd).pages.in_core != pages_for(size):
+            raise BenchError("pages are not in core: the budget is too small")
+        return emptied
+
+    def memory(self, fd: int) -> int:
+        """Bytes of all frames, and of the page cache of the file."""
+        return self.frame_bytes() + super().memory(fd)
+
+    def frame_bytes(self) -> int:
+        """Bytes of memory that frames take, as the kernel counts them."""
+        return 512 * sum(found.st_blocks for name, found in self._memfds() if "frames" in name)
+
+    def metadata_bytes(self) -> int:
+        """Bytes of its private memory, and of its memory files but the frames."""
+        status = Path(f"/proc/{self.daemon}/status").read_text("ascii")
+        private = int(status.partition("RssAnon:")[2].split()[0]) << 10
+        # Not by what is mapped of them: the kernel unmaps what it likes of a shared mapping.
+        files = sum(found.st_blocks for name, found in self._memfds() if "frames" not in name)
+        return private + 512 * files
+
+    def _memfds(self) -> Iterator[tuple[str, os.stat_result]]:
+        """The memory files that the daemon has open, each once."""
+        seen = set()
+        for link in Path(f"/proc/{self.daemon}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                name, found = str(link.readlink()), link.stat()
+                if name.startswith("/memfd:anonfs-") and found.st_ino not in seen:
+                    seen.add(found.st_ino)
+                    yield name, found
+
+
 @contextlib.contextmanager
-def anonfs_mount(workplace: Path, budget: str, swap_size: str) -> Iterator[Place]:
+def anonfs_mount(
+    workplace: Path, budget: str, swap_size: str, *, overcommit: bool = False
+) -> Iterator[AnonfsPlace]:
     """A mount below ``workplace`` whose frames the daemon has touched.
 
     Raises:
         BenchError: the daemon did not come up.
     """
     point = workplace / "anonfs"
-    point.mkdir()
     options = ["--budget", budget, "--swap-size", swap_size, "--swap", str(workplace / "swap")]
-    process = _started([str(point), *options], workplace / "log")
+    options += ["--overcommit"] if overcommit else []
+    reader, writer = os.pipe()
+    with os.fdopen(reader, "rb") as answer:
+        program = [sys.executable, "-m", "anonfsd", str(point), *options]
+        with served(point, [*program, "--ready-fd", str(writer)], [writer]) as process:
+            os.close(writer)
+            _await_ready(answer, _log(point))
+            place = AnonfsPlace("anonfs", point, process.pid, parse_size(budget))
+            _await_populated(place)
+            yield place
+
+
+@contextlib.contextmanager
+def served(
+    point: Path, command: Sequence[str], keep: Sequence[int] = ()
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A new directory with what serves it, which ends when this process does, or the block."""
+    point.mkdir()
+    paths = [str(_ROOT), str(_ROOT / "daemon"), os.environ.get("PYTHONPATH", "")]
+    with _log(point).open("wb") as output:
+        process = subprocess.Popen(
+            ["setpriv", "--pdeathsig", "TERM", "--", *command],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))},
+            pass_fds=keep,
+            process_group=0,  # Ctrl-C is for the benchmark, which ends its daemons in order
+        )
     try:
-        _await_populated(process, parse_size(budget))
-        yield Place("anonfs", point, process.pid)
+        yield process
     finally:
         process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(_STOP_SECONDS)
         process.kill()
-        _run("fusermount3", "-u", "-z", "-q", "--", str(point))
+        process.wait()
+        unmounted = ["fusermount3", "-u", "-z", "-q", "--", str(point)]
+        subprocess.run(unmounted, stdin=subprocess.DEVNULL, capture_output=True, check=False)
         point.rmdir()
 
 
-def _started(arguments: list[str], log: Path) -> subprocess.Popen[bytes]:
-    """A daemon that answers, and ends when this process does. Raises BenchError."""
-    reader, writer = os.pipe()
-    paths = [str(_ROOT), str(_ROOT / "daemon"), os.environ.get("PYTHONPATH", "")]
-    program = ["setpriv", "--pdeathsig", "TERM", "--", sys.executable, "-m", "anonfsd"]
-    with os.fdopen(reader, "rb") as answer, log.open("wb") as output:
-        try:
-            process = subprocess.Popen(
-                [*program, *arguments, "--ready-fd", str(writer)],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))},
-                pass_fds=[writer],
-                process_group=0,  # Ctrl-C is for the benchmark, which ends its daemon in order
-            )
-        finally:
-            os.close(writer)
-        try:
-            _await_ready(answer, log)
-        except BaseException:
-            process.terminate()
-            process.wait()
-            raise
-    return process
+def _log(point: Path) -> Path:
+    """Where the program that serves a directory writes."""
+    return point.with_name(f"{point.name}.log")
 
 
 def _await_ready(answer: BinaryIO, log: Path) -> None:
@@ -140,33 +194,12 @@ def _await_ready(answer: BinaryIO, log: Path) -> None:
         raise BenchError(f"no mount: {line or ''.join(last) or 'the daemon ended at once'}")
 
 
-def _await_populated(process: subprocess.Popen[bytes], budget: int) -> None:
+def _await_populated(place: AnonfsPlace) -> None:
     """Wait until the frames are in memory, for that is a cost of mounting and not of a page."""
-    daemon = psutil.Process(process.pid)
-    deadline = time.monotonic() + _POPULATE_SECONDS
-    while daemon.memory_info().shared < budget and time.monotonic() < deadline:
-        time.sleep(0.05)
-
-
-@contextlib.contextmanager
-def tmpfs_peer(workplace: Path) -> Iterator[Place]:
-    """A tmpfs of our own where root runs this, else a directory in /dev/shm."""
-    if os.geteuid() == 0:
-        point = workplace / "tmpfs"
-        point.mkdir()
-        _run("mount", "-t", "tmpfs", "-o", "size=2G,mode=0700", "anonfs-bench", str(point))
-    else:
-        point = Path("/dev/shm", workplace.name)  # noqa: S108 - the tmpfs that users have
-        point.mkdir(0o700)
-    try:
-        if not point.is_mount() and os.geteuid() == 0:
-            raise BenchError(f"cannot mount a tmpfs on {point}")
-        yield Place("tmpfs", point)
-    finally:
-        if point.is_mount():
-            _run("umount", "-l", "--", str(point))
-        point.rmdir()
-
-
-def _run(*command: str) -> None:
-    subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    deadline, before = time.monotonic() + _POPULATE_SECONDS, -1
+    while time.monotonic() < deadline:
+        now = place.frame_bytes()
+        if now >= place.budget or 0 < now == before:  # frames need not be all of the budget
+            return
+        before = now
+        time.sleep(0.2)

@@ -1,0 +1,91 @@
+"""A scenario with a thousand processes on one inode: what a ring that long costs."""
+
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import IO
+
+from anonfs.client import inspect
+from anonfs.inspection import PREFIX
+from anonfs.units import PAGE_SIZE
+from measure import Metric, Sample
+from pages import expect, first_words, mapped
+from places import BenchError, Place
+
+__all__ = ["Crowded"]
+
+_PROGRAM = Path(__file__).with_name("crowd.py")
+_LOOKS = 5
+_FAREWELL = 60.0
+
+
+@dataclass(frozen=True)
+class Crowded:
+    """So many processes map one file."""
+
+    count: int
+
+    @property
+    def __name__(self) -> str:
+        return f"{self.count:,} processes"
+
+    def __call__(self, place: Place) -> Iterator[Sample]:
+        """Once; all of them are gone at the end."""
+        before = place.metadata_bytes()
+        with place.scratch() as fd:
+            os.ftruncate(fd, self.count * PAGE_SIZE)
+            with _crowd(fd, self.count) as seconds:
+                yield Metric(f"{self.count:,} processes map a file", "ms"), seconds * 1e3
+                expect(inspect(fd).counts.areas, self.count, "vm areas")
+                for name in ("ring", "count"):
+                    metric = Metric(f"reading {PREFIX}{name} with {self.count:,} areas", "ms")
+                    yield metric, _look(fd, name) * 1e3
+                grown = place.metadata_bytes() - before
+                yield Metric("metadata of a vm area", "bytes"), grown / self.count
+            with mapped(fd, self.count * PAGE_SIZE) as area:
+                total = self.count * (self.count + 1) // 2
+                expect(int(first_words(area).sum()), total, "pages of a crowd")
+
+
+def _look(fd: int, name: str) -> float:
+    """Seconds to read an attribute, the median."""
+    seconds = []
+    for _ in range(_LOOKS):
+        begin = perf_counter()
+        os.getxattr(fd, f"{PREFIX}{name}")
+        seconds.append(perf_counter() - begin)
+    return median(seconds)
+
+
+@contextlib.contextmanager
+def _crowd(fd: int, count: int) -> Iterator[float]:
+    """Have the processes until the end of the block; yields the seconds until all had mapped."""
+    process = subprocess.Popen(
+        ["setpriv", "--pdeathsig", "KILL", "--", sys.executable, _PROGRAM, str(fd), str(count)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        pass_fds=[fd],
+        process_group=0,
+        text=True,
+    )
+    try:
+        yield _seconds(process.stdout)
+    finally:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.communicate(timeout=_FAREWELL)
+        process.kill()
+        process.wait()
+
+
+def _seconds(output: IO[str] | None) -> float:
+    line = output.readline().strip() if output else ""
+    try:
+        return float(line)
+    except ValueError:
+        raise BenchError(f"no crowd: {line or 'it ended'}") from None
