@@ -53,6 +53,7 @@ _LARGEST_WRITE = 1 << 20
 _PAYLOAD_PAGES = (_LARGEST_WRITE >> 12) + 1
 _THREADS = 8
 _BRIEF = 16 << 10
+_CROWDED = 64
 _SOCKET_BUFFER = 8 << 20
 _GONE = {errno.ENODEV, errno.EBADF, errno.ENOTCONN}
 
@@ -69,7 +70,7 @@ class Requests:
         self._device = device
         self._others = others
         self._paging = paging
-        self._leading = threading.Lock()
+        self._lead = _Lead()
         self._on_end = on_end
         self._ended = False
         for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
@@ -87,7 +88,7 @@ class Requests:
         self._ended = True
 
     def _serve(self) -> None:
-        worker = _Worker(self._device, self._others, self._paging, self._leading)
+        worker = _Worker(self._device, self._others, self._paging, self._lead)
         try:
             while not self._ended:
                 worker.lead(lambda: self._ended)
@@ -113,17 +114,28 @@ class Requests:
                 log.error("an answer was refused: %s", error)  # noqa: TRY400
 
 
+class _Lead:
+    """The right to receive, which one thread has at a time.
+
+    ``crowded`` is how often it is still to be given up for a page from the disk: waking another
+    thread can take as long as that page, so it pays only where requests come side by side.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.crowded = 0
+
+
 class _Worker:
     """What one thread receives into, and what it does with a request."""
 
-    def __init__(
-        self, device: int, others: socket.socket, paging: Paging, leading: threading.Lock
-    ) -> None:
+    def __init__(self, device: int, others: socket.socket, paging: Paging, lead: _Lead) -> None:
         self._device = device
         self._others = others
         self._paging = paging
-        self._leading = leading
+        self._lead = lead
         self._leads = False
+        self._waited = False
         self._header = bytearray(_FAULT_SIZE)
         self._payload = aligned_pages(_PAYLOAD_PAGES).data.cast("B")
         self._message: list[bytearray | memoryview] = [self._header, self._payload]
@@ -136,7 +148,7 @@ class _Worker:
 
         Raises OSError: the connection is gone.
         """
-        self._leading.acquire()
+        self._lead.lock.acquire()
         self._leads = True
         try:
             while self._leads and not ended():
@@ -145,19 +157,18 @@ class _Worker:
             self.let_lead()
 
     def let_lead_for(self, size: int) -> None:
-        """Let another thread lead while ``size`` bytes are read from a disk, if it has to.
-
-        Waking one on another processor can take as long as a page from the disk, so for a few
-        pages that is done only where a request is waiting already.
-        """
-        if size > _BRIEF or self._pending.poll(0):
-            self.let_lead()
+        """Let another thread lead while ``size`` bytes are read from a disk, if that pays."""
+        if size <= _BRIEF and not self._lead.crowded:
+            self._waited = True
+            return
+        self._lead.crowded = max(0, self._lead.crowded - 1)
+        self.let_lead()
 
     def let_lead(self) -> None:
         """Let another thread lead."""
         if self._leads:
             self._leads = False
-            self._leading.release()
+            self._lead.lock.release()
 
     def _take(self) -> None:
         try:
@@ -185,6 +196,7 @@ class _Worker:
 
     def _answer_fault(self, opcode: int, ino: int) -> None:
         handle, offset, size = _RANGE.unpack_from(self._header, _IN_SIZE)
+        self._waited = False
         if opcode == _READ:
             own = handle == _OWN_HANDLE
             error = self._paging.read(ino, offset, size, self, own=own)
@@ -194,6 +206,8 @@ class _Worker:
                 self.reply(_WRITE_OUT.pack(size, 0))
         if error:
             self._reply_error(error)
+        if self._waited and self._pending.poll(0):
+            self._lead.crowded = _CROWDED
 
     def reply(self, data: bytes | memoryview) -> None:
         """Answer the request that was taken last."""
