@@ -110,13 +110,16 @@ class Paging:
         return inode, inode.info
 
     def _hold_back(self, info: AnonInodeInfo, first: int, count: int, thread: Receiver) -> None:
-        """Let reclaim catch up, for a while at the most."""
+        """Let reclaim catch up, for a while at the most, and never where it waits for us."""
         loaded = self._memory.loaded
         if self._held >= _MOST_HELD or loaded.is_unloading(info, first, count):
             return
         thread.let_lead()
         loaded.hold(info, first, count, 1)
-        self._wait_while(lambda: self._budget.is_exceeded)
+        # The hand passes over what is held back; a swap-out does not.
+        self._wait_while(
+            lambda: self._budget.is_exceeded and not loaded.is_unloading(info, first, count)
+        )
         loaded.hold(info, first, count, -1)
 
     def _wait_while(self, condition: Callable[[], bool]) -> None:

@@ -78,13 +78,22 @@ class Reclaim:
     # -- what is asked of it, with the lock held ---------------------------------------------
 
     def wake(self) -> None:
-        """More pages are loaded, and that may be more than there should be."""
+        """More pages are loaded, and that may be more than there should be.
+
+        That is seen here and not only by the thread that unloads: it may be waiting for a swap-out
+        of many pages, which waits for frames to go to swap.
+        """
         if self._budget.is_short:
+            self._reclaiming = True
             self._unload_wanted.notify_all()
+            self._wake_swapping()
 
     def note_write(self) -> None:
         """More frames are taken, and that may be more than there should be."""
         self.wake()
+        self._wake_swapping()
+
+    def _wake_swapping(self) -> None:
         if self._frames_to_swap() > 0:
             self._swap_wanted.notify()
 
@@ -184,6 +193,7 @@ class Reclaim:
         with self._one_unload:
             with self._lock:
                 unload = self._memory.loaded.begin_range(info, first, last - first + 1)
+                self.room.notify_all()  # READs of these pages are not to wait any longer
             self._drop(unload)
         with self._lock:
             while first <= last:
