@@ -58,8 +58,8 @@ def make_disk(
             made.point.mkdir()
             with made.image.open("wb") as image:
                 image.truncate(4 * _SWAP)
-            subprocess.run([*make, made.image], check=True)
-            attach = ["mount", "-o", "loop", made.image, made.point]
+            subprocess.run([*make, str(made.image)], check=True)
+            attach = ["mount", "-o", "loop", str(made.image), str(made.point)]
             attached = subprocess.run(attach, check=False, capture_output=True, text=True)
             if attached.returncode != 0:
                 skip_or_fail(f"no loop device can be mounted: {attached.stderr.strip()}")
