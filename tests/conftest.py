@@ -16,7 +16,8 @@ from tests.support.mounts import Mounted, bring_down_leftovers
 from tests.support.programs import missing_for_mounts
 
 
-def _skip_or_fail(reason: str) -> None:
+def skip_or_fail(reason: str) -> None:
+    """Skip the test, or fail it on CI."""
     if os.environ.get("CI", "").lower() == "true":
         pytest.fail(f"{reason}, and CI must not skip", pytrace=False)
     pytest.skip(reason)
@@ -40,7 +41,7 @@ def can_mount() -> None:
     """Skips, or fails on CI, where no mount can be made."""
     reason = missing_for_mounts()
     if reason is not None:
-        _skip_or_fail(reason)
+        skip_or_fail(reason)
 
 
 @pytest.fixture(scope="session")
@@ -50,7 +51,7 @@ def need_program() -> Callable[[str], str]:
     def find(name: str) -> str:
         path = shutil.which(name)
         if path is None:
-            _skip_or_fail(f"no {name} on PATH")
+            skip_or_fail(f"no {name} on PATH")
             raise AssertionError
         return path
 

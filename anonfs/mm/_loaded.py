@@ -85,6 +85,7 @@ class LoadedPages:
         self.unloaded = 0
         self._chunks: dict[AnonInodeInfo, dict[int, _Chunk]] = {}
         self._queue: deque[_Chunk] = deque()
+        self._ranged: Unload | None = None
 
     # -- loading ---------------------------------------------------------------------------
 
@@ -178,6 +179,11 @@ class LoadedPages:
         The kernel waits for a page that is being read before it drops it, so a READ of such a
         range may not wait for the unload.
         """
+        ranged = self._ranged
+        if ranged is not None and ranged.info is info:
+            start, size = ranged.runs[0]
+            if first < start + size and start < first + count:
+                return True
         return any(chunk.unloading for chunk, _ in self._known(info, first, count))
 
     def hold(self, info: "AnonInodeInfo", first: int, count: int, by: int) -> None:
@@ -214,7 +220,7 @@ class LoadedPages:
 
     def begin_range(self, info: "AnonInodeInfo", first: int, count: int) -> Unload:
         """``count`` pages from ``first``, loaded or not, cold or not; no unload is under way."""
-        unload = Unload(info)
+        self._ranged = unload = Unload(info)
         for chunk, mask in self._known(info, first, count):
             _take(unload, chunk, chunk.loaded & mask)
         unload.runs = [(first, count)]
@@ -225,6 +231,8 @@ class LoadedPages:
 
         Returns how many of those that went are holes: nobody can write to them any more.
         """
+        if self._ranged is unload:
+            self._ranged = None
         holes = 0
         for chunk in unload.chunks:
             gone = chunk.unloading & ~chunk.reloaded & chunk.loaded

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from anonfs.errors import AnonfsError
 from anonfs.mm import AnonInodeInfo, BadPageError, Budget, PageCut, Streams, Work
-from anonfs.units import PAGE_SHIFT, pages_for
+from anonfs.units import PAGE_SHIFT, Ino, pages_for
 from anonfs.vfs import FileSystem, Inode
 from anonfsd._answers import Failing, errno_for
 from anonfsd._engine_lock import EngineLock
@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 _HOLD_SECONDS = 1.0
 _FAILING_SECONDS = 10.0
 _LARGEST_WINDOW = 1024
+_MOST_TOLD = 1000  # inodes
 _MOST_HELD = 6  # of the request threads, see `Requests`
 
 
@@ -67,6 +68,7 @@ class Paging:
         self._read_ahead = read_ahead
         self._streams = Streams(min(_LARGEST_WINDOW, budget.pages // 16))
         self._held = 0
+        self._told: dict[Ino, set[tuple[int, int]]] = {}
 
     def serves(self, ino: int) -> bool:
         """Whether ``ino`` is a file with pages."""
@@ -125,14 +127,22 @@ class Paging:
         return inode, inode.info
 
     def _hold_back(self, info: AnonInodeInfo, first: int, count: int, thread: Receiver) -> None:
-        """Let reclaim catch up, for a while at the most."""
+        """Let reclaim catch up, for a while at the most, and never where it waits for us."""
         loaded = self._memory.loaded
         if self._held >= _MOST_HELD or loaded.is_unloading(info, first, count):
             return
         thread.let_lead()
         loaded.hold(info, first, count, 1)
-        self._wait_while(lambda: self._budget.is_exceeded)
+        # The hand passes over what is held back; a swap-out does not.
+        self._wait_while(
+            lambda: (
+                self._budget.is_exceeded
+                and not self._reclaim.is_stuck
+                and not loaded.is_unloading(info, first, count)
+            )
+        )
         loaded.hold(info, first, count, -1)
+        self._reclaim.is_stuck = False
 
     def _wait_while(self, condition: Callable[[], bool]) -> None:
         """Wait for reclaim while ``condition`` holds, but not for long."""
@@ -209,8 +219,18 @@ class Paging:
         try:
             self._lock.perform(work)
         except BadPageError as error:
-            log.error("%s", error)  # noqa: TRY400
+            self._tell_of(error)
             raise
+
+    def _tell_of(self, error: BadPageError) -> None:
+        """Log each bad page once, for the kernel asks again, and so do programs."""
+        bad = set(zip(error.pages, error.slots, strict=True))
+        if len(self._told) > _MOST_TOLD:
+            self._told.clear()
+        told = self._told.setdefault(error.ino, set())
+        if not bad <= told:
+            told |= bad
+            log.error("%s", error.what)
 
     # -- truncating ------------------------------------------------------------------------
 

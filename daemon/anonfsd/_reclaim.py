@@ -56,6 +56,8 @@ class Reclaim:
         self._swap_wanted = lock.condition()
         self._one_unload = threading.Lock()
         self._reclaiming = False
+        self.is_stuck = False
+        """Nothing can be unloaded: all that is loaded is next to what a READ held back asks for."""
         count = filesystem.memory.frames.count
         self._low, self._high = count // 32, count // 16
 
@@ -78,15 +80,24 @@ class Reclaim:
     # -- what is asked of it, with the lock held ---------------------------------------------
 
     def wake(self) -> None:
-        """More pages are loaded, and that may be more than there should be."""
+        """More pages are loaded, and that may be more than there should be.
+
+        That is seen here and not only by the thread that unloads: it may be waiting for a swap-out
+        of many pages, which waits for frames to go to swap.
+        """
         if self._budget.is_short:
+            self._reclaiming = True
             self._unload_wanted.notify_all()
+            self._wake_swapping()
 
     def note_write(self) -> None:
         """More frames are taken, and that may be more than there should be."""
         self.wake()
-        if self._frames_to_swap() > 0:
-            self._swap_wanted.notify()
+        self._wake_swapping()
+
+    def _wake_swapping(self) -> None:
+        if self._can_swap and self._frames_to_swap() > 0:
+            self._swap_wanted.notify_all()
 
     @property
     def is_behind(self) -> bool:
@@ -143,8 +154,8 @@ class Reclaim:
                 self._unload_wanted.wait(_IDLE_SECONDS if self._files.any_open else None)
             elif self._reclaiming:
                 # Whatever is loaded is wanted just now: frames may go to swap instead.
-                self._swap_wanted.notify_all()
-                self.room.wait(_IDLE_SECONDS)
+                self._wake_swapping()
+                self._unload_wanted.wait(_IDLE_SECONDS)
 
     def _next_unload(self) -> Unload | None:
         """What to unload now, once free frames have been given up."""
@@ -154,8 +165,12 @@ class Reclaim:
         self._reclaiming = budget.is_short or (self._reclaiming and budget.excess > 0)
         if not self._reclaiming or self._memory.frames.population.under_way:
             return None
-        self._swap_wanted.notify_all()
-        return self._memory.loaded.begin(min(budget.excess, _UNLOAD_BATCH))
+        self._wake_swapping()
+        unload = self._memory.loaded.begin(min(budget.excess, _UNLOAD_BATCH))
+        if unload is None and not self.is_stuck:
+            self.room.notify_all()
+        self.is_stuck = unload is None
+        return unload
 
     def _trim(self) -> int:
         """Give up free frames as far as that helps; returns how many."""
@@ -186,10 +201,16 @@ class Reclaim:
         with self._one_unload:
             with self._lock:
                 unload = self._memory.loaded.begin_range(info, first, last - first + 1)
+                self.room.notify_all()  # READs of these pages are not to wait any longer
             self._drop(unload)
         with self._lock:
             while first <= last:
                 first = self._swap_out_some(info, first, last)
+            self._unload_wanted.notify_all()  # it closes what is open after a while
+            # Others may have had pages of these on their way already.
+            leaving = set(self._memory.evictions)
+            while leaving & self._memory.evictions:
+                self.room.wait(_IDLE_SECONDS)
 
     def _swap_out_some(self, info: AnonInodeInfo, first: int, last: int) -> int:
         """Have some pages from ``first`` to ``last`` swapped out; returns where to go on."""
@@ -238,3 +259,4 @@ class Reclaim:
         if eviction.error is not None:
             log.error("swap cannot be written everywhere: %s", eviction.error)
         self.room.notify_all()
+        self.wake()  # frames that are free can be trimmed

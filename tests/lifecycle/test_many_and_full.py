@@ -16,11 +16,15 @@ import pytest
 from anonfs.units import PAGE_SIZE
 from tests.posix.children import Child, hear, say
 from tests.posix.memory import Mapping
+from tests.posix.reference import outcome
 from tests.support.mounts import Mounted
 
 _PAGES = 4096
 _MANY = 150
 """More than pyfuse3 has workers by default."""
+
+_ROOM = 512 + 512 - 256
+"""Pages that a mount of 2 MiB and as much swap has room for."""
 
 
 def _open(path: Path, pages: int) -> int:
@@ -75,6 +79,15 @@ def test_more_swap_outs_than_workers_all_end(mounted: Mounted) -> None:
         os.close(fd)
 
 
+def test_what_was_swapped_out_is_on_swap(mount_factory: Callable[..., Mounted]) -> None:
+    """Even where reclaim has some of it on its way."""
+    path = mount_factory(budget="4M", arguments=()).path / "f"
+    for turn in range(150):
+        path.write_bytes(b"%08d" % turn * 512 * 1024)
+        os.setxattr(path, "user.anonfs.swapout", b"all")
+        assert b"in_core=0 on_swap=1024" in os.getxattr(path, "user.anonfs.pages"), turn
+
+
 def _fill(path: Path, pages: int) -> None:
     mapping = Mapping(_open(path, pages), pages * PAGE_SIZE)
     for page in range(pages):
@@ -88,9 +101,10 @@ def _fill(path: Path, pages: int) -> None:
 def test_a_swap_out_that_finds_no_room_loses_nothing_however_often_it_is_tried(
     mount_factory: Callable[..., Mounted],
 ) -> None:
+    """All pages have their promise, but not all of them at once in swap."""
     mounted = mount_factory(budget="2M", swap_size="2M", overcommit=True)
     path = mounted.path / "f"
-    with Child(_fill, path, 2048) as child:
+    with Child(_fill, path, _ROOM) as child:
         assert child.said() == "filled"
         for _ in range(3):
             with pytest.raises(OSError) as caught:
@@ -98,6 +112,7 @@ def test_a_swap_out_that_finds_no_room_loses_nothing_however_often_it_is_tried(
             assert caught.value.errno == errno.ENOSPC
             child.tell("check")
             assert child.said() == 0
+        assert outcome((mounted.path / "other").write_bytes, b"x") == "ENOSPC"
         child.tell("end")
     os.truncate(path, 0)
     os.setxattr(path, "user.anonfs.swapout", b"all")

@@ -121,6 +121,10 @@ class Child:
             raise ChildError(str(value))
         return value
 
+    def has_said(self, seconds: float) -> bool:
+        """Whether the child says something, or ends, within ``seconds``."""
+        return self._pipe.poll(seconds)
+
     def await_exec(self) -> None:
         """Wait until the child, which has said all it has to say, runs another program."""
         if not self._pipe.poll(SECONDS):
