@@ -40,16 +40,31 @@ class Budget:
         return self._frames.resident + self._loaded.pages
 
     @property
+    def needed(self) -> int:
+        """What of the cost is left when all free frames are given up."""
+        return max(self._frames.used, self.staging) + self._loaded.pages
+
+    @property
+    def spare(self) -> int:
+        """The free frames that should be given up; 0 or less: none."""
+        return self.cost - max(self.needed, self.target) if self.is_over else 0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether free frames should be given up."""
+        return self.cost > self.start
+
+    @property
     def excess(self) -> int:
         """The pages that should be reclaimed once reclaim has begun; 0 or less: none."""
-        return self.cost - self.target
+        return self.needed - self.target
 
     @property
     def is_short(self) -> bool:
         """Whether reclaim should begin."""
-        return self.cost > self.start
+        return self.needed > self.start
 
     @property
     def is_exceeded(self) -> bool:
         """Whether READs that load more are to wait for reclaim."""
-        return self.cost > self.high
+        return self.needed > self.high

@@ -85,9 +85,10 @@ class Reclaim:
         That is seen here and not only by the thread that unloads: it may be waiting for a swap-out
         of many pages, which waits for frames to go to swap.
         """
+        if self._budget.is_over:
+            self._unload_wanted.notify_all()
         if self._budget.is_short:
             self._reclaiming = True
-            self._unload_wanted.notify_all()
             self._wake_swapping()
 
     def note_write(self) -> None:
@@ -160,10 +161,11 @@ class Reclaim:
     def _next_unload(self) -> Unload | None:
         """What to unload now, once free frames have been given up."""
         budget = self._budget
-        if budget.is_short and self._trim():
-            self.room.notify_all()
+        if budget.spare > 0:
+            self._memory.frames.trim(budget.spare)
         self._reclaiming = budget.is_short or (self._reclaiming and budget.excess > 0)
-        if not self._reclaiming or self._memory.frames.population.under_way:
+        if not self._reclaiming:
+            self.room.notify_all()
             return None
         self._wake_swapping()
         unload = self._memory.loaded.begin(min(budget.excess, _UNLOAD_BATCH))
@@ -171,12 +173,6 @@ class Reclaim:
             self.room.notify_all()
         self.is_stuck = unload is None
         return unload
-
-    def _trim(self) -> int:
-        """Give up free frames as far as that helps; returns how many."""
-        frames, budget = self._memory.frames, self._budget
-        spare = min(budget.excess, frames.resident - budget.staging)
-        return frames.trim(spare) if spare > 0 else 0
 
     def _drop(self, unload: Unload) -> None:
         """Have the pages of ``unload`` dropped, and account for it."""
@@ -241,8 +237,7 @@ class Reclaim:
     def _frames_to_swap(self) -> int:
         """How many frames should go to swap; 0 or less: none."""
         frames = self._memory.frames
-        short = self._reclaiming and not frames.population.under_way
-        wanted = frames.used - self._budget.staging // 2 if short else 0
+        wanted = frames.used - self._budget.staging // 2 if self._reclaiming else 0
         if frames.free < self._low:
             wanted = max(wanted, self._high - frames.free)
         return wanted

@@ -5,11 +5,11 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 import pytest
 import trio
 import trio.testing
+from anonfsd._pager import Pager
 
 from anonfs.errors import AnonfsError
 from anonfs.mm import Memory
 from anonfs.units import PAGE_SIZE
-from anonfsd._pager import Pager
 from tests.mm.engine import FaultyStore, engine, inode, page, read, states
 
 

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import trio
+from anonfsd._pager import Pager
 from pyfuse3 import FUSEError
 
 from anonfs.mm import Image, Memory
@@ -15,7 +16,6 @@ from anonfs.units import PAGE_SIZE
 from anonfs.vfs import ROOT, FileSystem, Inode, NewInode
 from anonfsd._inspection import Inspection
 from anonfsd._meminfo import MemStats
-from anonfsd._pager import Pager
 from anonfsd._tree import Tree
 from anonfsd._tree_operations import TreeOperations
 from tests.daemon.operations.fakes import FakeInspection, FakeRings
