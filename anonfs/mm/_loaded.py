@@ -89,22 +89,30 @@ class LoadedPages:
     def load(self, info: "AnonInodeInfo", first: int, count: int, *, touched: bool = True) -> None:
         """``count`` pages from ``first`` are in the page cache now.
 
-        Not ``touched`` are those that nobody asked for yet, and those that are written back.
+        Not ``touched`` are those that nobody asked for yet, and those that were written.
         """
         for chunk, mask in self._parts(info, first, count):
-            fresh = mask & ~chunk.loaded
             if chunk.unloading:
                 chunk.reloaded |= mask
-            if not fresh:
-                continue
-            again = fresh & chunk.ghosts
-            if again and touched:
-                chunk.active |= again
-                self.refaulted += again.bit_count()
-            chunk.ghosts &= ~fresh
-            chunk.loaded |= fresh
-            self.pages += fresh.bit_count()
-            self._queue.setdefault(chunk)
+            self._add(chunk, mask & ~chunk.loaded, touched=touched)
+
+    def note_write_back(self, info: "AnonInodeInfo", first: int, count: int) -> None:
+        """``count`` pages from ``first`` were in the page cache, and may be on their way out."""
+        for chunk, mask in self._parts(info, first, count):
+            self._add(chunk, mask & ~chunk.loaded, touched=False)
+
+    def _add(self, chunk: _Chunk, fresh: int, *, touched: bool) -> None:
+        if not fresh:
+            return
+        chunk.reloaded |= fresh
+        again = fresh & chunk.ghosts
+        if again and touched:
+            chunk.active |= again
+            self.refaulted += again.bit_count()
+        chunk.ghosts &= ~fresh
+        chunk.loaded |= fresh
+        self.pages += fresh.bit_count()
+        self._queue.setdefault(chunk)
 
     def _settle(self, chunk: _Chunk) -> None:
         """Queue ``chunk`` if it has loaded pages; keep nothing of one that nothing is known of."""

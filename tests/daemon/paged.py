@@ -143,7 +143,10 @@ class FakeUnloading:
             if first <= key[1] < first + count:
                 assert self.paging is not None
                 data = memoryview(self.dirty.pop(key))
-                assert self.paging.write(ino, key[1] << PAGE_SHIFT, data, FakeReceiver()) == 0
+                assert (
+                    self.paging.write(ino, key[1] << PAGE_SHIFT, data, FakeReceiver(), back=True)
+                    == 0
+                )
 
 
 class Paged:
@@ -192,7 +195,9 @@ class Paged:
         self, ino: int, offset: int, data: bytes, receiver: FakeReceiver | None = None
     ) -> Any:
         """The bytes that a WRITE took, or the name of an errno."""
-        error = self.paging.write(ino, offset, memoryview(data), receiver or FakeReceiver())
+        error = self.paging.write(
+            ino, offset, memoryview(data), receiver or FakeReceiver(), back=False
+        )
         return errno.errorcode[error] if error else len(data)
 
     def check(self) -> None:

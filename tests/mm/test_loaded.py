@@ -154,6 +154,18 @@ def test_a_page_loaded_again_meanwhile_stays(loaded: LoadedPages, info: AnonInod
     assert covered(begin(loaded, 8)) >= {3, 9}
 
 
+def test_a_page_written_back_meanwhile_goes(loaded: LoadedPages, info: AnonInodeInfo) -> None:
+    loaded.load(info, 0, 8)
+    unload = begin(loaded, 8)
+    loaded.note_write_back(info, 2, 4)
+    loaded.load(info, 3, 1, touched=False)
+    loaded.end(unload)
+    assert pages_of(loaded, info) == {3}
+    loaded.note_write_back(info, 5, 1)
+    assert pages_of(loaded, info) == {3, 5}, "whatever the kernel says it has is counted"
+    assert loaded.refaulted == 0
+
+
 def test_what_is_cut_off_meanwhile_does_not_count_twice(
     loaded: LoadedPages, info: AnonInodeInfo
 ) -> None:
@@ -262,6 +274,13 @@ class LoadedMachine(RuleBasedStateMachine):
         pages = self._range(which, first, count)
         self.model |= pages
         self.leaving -= pages
+
+    @rule(which=_WHICH, first=_FIRST, count=_COUNT)
+    def note_write_back(self, which: int, first: int, count: int) -> None:
+        self.loaded.note_write_back(self.infos[which], first, count)
+        fresh = self._range(which, first, count) - self.model
+        self.model |= fresh
+        self.leaving -= fresh
 
     @rule(which=_WHICH, first=_FIRST)
     def drop(self, which: int, first: int) -> None:
