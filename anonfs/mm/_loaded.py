@@ -252,6 +252,12 @@ class LoadedPages:
             self._settle(chunk)
         return holes
 
+    def abandon(self, unload: Unload) -> None:
+        """In place of `end` where nothing was dropped: the pages of ``unload`` are there still."""
+        for chunk in unload.chunks:
+            chunk.unloading = 0
+            self._settle(chunk)
+
     def drop(self, info: "AnonInodeInfo", first: int = 0) -> None:
         """The pages of ``info`` from ``first`` on are gone, with the pages themselves."""
         chunks = self._chunks.get(info, {})

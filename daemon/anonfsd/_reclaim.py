@@ -165,13 +165,16 @@ class Reclaim:
         """Have the pages of ``unload`` dropped, and account for it."""
         try:
             self._unloading.drop(unload.info.ino, unload.runs)
-        finally:
+        except BaseException:
             with self._lock:
-                holes = self._memory.loaded.end(unload)
-                inode = self._filesystem.inodes.get(unload.info.ino)
-                if inode is not None and inode.info is unload.info:
-                    self._filesystem.promising.take_back(inode, holes)
-                self.room.notify_all()
+                self._memory.loaded.abandon(unload)
+            raise
+        with self._lock:
+            holes = self._memory.loaded.end(unload)
+            inode = self._filesystem.inodes.get(unload.info.ino)
+            if inode is not None and inode.info is unload.info:
+                self._filesystem.promising.take_back(inode, holes)
+            self.room.notify_all()
 
     def swap_out(self, inode: Inode, first: int, last: int) -> None:
         """Have pages ``first`` to ``last`` leave the page cache and core; for a thread.

@@ -343,6 +343,13 @@ class LoadedMachine(RuleBasedStateMachine):
         self.model -= self.leaving
         self.unload, self.leaving = None, set()
 
+    @precondition(lambda self: self.unload is not None)
+    @rule()
+    def abandon(self) -> None:
+        assert self.unload is not None
+        self.loaded.abandon(self.unload)
+        self.unload, self.leaving = None, set()
+
     @invariant()
     def check(self) -> None:
         self.loaded.check_invariants()
