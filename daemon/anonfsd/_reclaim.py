@@ -150,15 +150,15 @@ class Reclaim:
         """What to unload now: first free frames are given up."""
         budget, frames = self._budget, self._memory.frames
         self._reclaiming = budget.is_short or (self._reclaiming and budget.excess > 0)
+        if self._reclaiming:
+            spare = min(budget.excess, frames.resident - budget.staging)
+            if spare > 0:
+                frames.trim(spare)
+            self._reclaiming = budget.excess > 0
         if not self._reclaiming:
-            return None
-        self._swap_wanted.notify_all()
-        spare = min(budget.excess, frames.resident - budget.staging)
-        if spare > 0:
-            frames.trim(spare)
-        if budget.excess <= 0:
             self.room.notify_all()
             return None
+        self._swap_wanted.notify_all()
         return self._memory.loaded.begin(min(budget.excess, _UNLOAD_BATCH))
 
     def _drop(self, unload: Unload) -> None:
