@@ -81,10 +81,14 @@ class Reclaim:
         """More pages are loaded, and that may be more than there should be."""
         if self._budget.is_short:
             self._unload_wanted.notify_all()
+            self._wake_swapping()
 
     def note_write(self) -> None:
         """More frames are taken, and that may be more than there should be."""
         self.wake()
+        self._wake_swapping()
+
+    def _wake_swapping(self) -> None:
         if self._frames_to_swap() > 0:
             self._swap_wanted.notify()
 
@@ -220,8 +224,10 @@ class Reclaim:
 
     def _frames_to_swap(self) -> int:
         """How many frames should go to swap; 0 or less: none."""
-        frames = self._memory.frames
-        wanted = frames.used - self._budget.staging // 2 if self._reclaiming else 0
+        frames, budget = self._memory.frames, self._budget
+        # The unloading thread may be waiting for write-backs that need frames.
+        reclaiming = self._reclaiming or budget.is_short
+        wanted = frames.used - budget.staging // 2 if reclaiming else 0
         if frames.free < self._low:
             wanted = max(wanted, self._high - frames.free)
         return wanted
