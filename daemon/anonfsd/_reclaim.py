@@ -135,13 +135,14 @@ class Reclaim:
                     self._unload_wanted.wait(_IDLE_SECONDS)
 
     def _unload_once(self) -> None:
+        # However busy reclaim is: a file may be kept alive by this alone.
+        self._files.close_idle(_IDLE_SECONDS)
         with self._one_unload:
             with self._lock:
                 unload = self._next_unload()
             if unload is not None:
                 self._drop(unload)
                 return
-        self._files.close_idle(_IDLE_SECONDS)
         with self._lock:
             if not self._budget.is_short:
                 self._unload_wanted.wait(_IDLE_SECONDS if self._files.any_open else None)
@@ -191,7 +192,11 @@ class Reclaim:
         with self._one_unload:
             with self._lock:
                 unload = self._memory.loaded.begin_range(info, first, last - first + 1)
-            self._drop(unload)
+            try:
+                self._drop(unload)
+            finally:
+                with self._lock:
+                    self._unload_wanted.notify_all()  # It closes what was opened.
         with self._lock:
             while first <= last:
                 first = self._swap_out_some(info, first, last)
