@@ -54,7 +54,6 @@ _LARGEST_WRITE = 1 << 20
 _PAYLOAD_PAGES = (_LARGEST_WRITE >> 12) + 1
 _THREADS = 8
 _BRIEF = 16 << 10
-_SOCKET_BUFFER = 8 << 20
 _GONE = {errno.ENODEV, errno.EBADF, errno.ENOTCONN}
 
 
@@ -73,8 +72,6 @@ class Requests:
         self._leading = threading.Lock()
         self._on_end = on_end
         self._ended = False
-        for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
-            others.setsockopt(socket.SOL_SOCKET, option, _SOCKET_BUFFER)
 
     def start(self) -> None:
         """Begin to take requests. The threads end with the connection, or with the process."""

@@ -256,6 +256,18 @@ def test_snapshots_are_bounded(mount: Mount, monkeypatch: pytest.MonkeyPatch) ->
     mount.call("release", mount.call("open", meminfo, os.O_RDONLY, CTX).fh)
 
 
+def test_a_large_snapshot_is_read_in_pieces(mount: Mount) -> None:
+    fh = mount.call("open", numbers(mount)[1], os.O_RDONLY, CTX).fh
+    (file,) = mount.ops._views
+    file.text = os.urandom(300_000)
+    found = b""
+    while piece := mount.call("read", fh, len(found), 1 << 20):
+        assert len(piece) <= 128 << 10
+        found += piece
+    assert found == file.text
+    mount.call("release", fh)
+
+
 def test_other_files_are_always_ready(mount: Mount) -> None:
     found = mount.call("poll", mount.inos[b"file"], mount.open(), None, CTX)
     ready = select.POLLIN | select.POLLOUT | select.POLLRDNORM | select.POLLWRNORM
