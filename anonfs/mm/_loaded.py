@@ -18,7 +18,7 @@ after it went is taken for hot. `LoadedPages.begin` hands out what is cold, as a
 that and `LoadedPages.end` the pages still count, and those that are loaded again meanwhile stay.
 """
 
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -48,7 +48,6 @@ class _Chunk:
         "index",
         "info",
         "loaded",
-        "queued",
         "reloaded",
         "unloading",
     )
@@ -58,7 +57,6 @@ class _Chunk:
         self.index = index
         self.loaded = self.active = self.ghosts = self.unloading = self.reloaded = 0
         self.held_back = 0
-        self.queued = False
 
 
 @dataclass(slots=True)
@@ -84,7 +82,7 @@ class LoadedPages:
         self.scanned = 0
         self.unloaded = 0
         self._chunks: dict[AnonInodeInfo, dict[int, _Chunk]] = {}
-        self._queue: deque[_Chunk] = deque()
+        self._queue: OrderedDict[_Chunk, None] = OrderedDict()
         self._ranged: Unload | None = None
 
     # -- loading ---------------------------------------------------------------------------
@@ -92,27 +90,42 @@ class LoadedPages:
     def load(self, info: "AnonInodeInfo", first: int, count: int, *, touched: bool = True) -> None:
         """``count`` pages from ``first`` are in the page cache now.
 
-        Not ``touched`` are those that nobody asked for yet, and those that are written back.
+        Not ``touched`` are those that nobody asked for yet, and those that were written.
         """
         for chunk, mask in self._parts(info, first, count):
-            fresh = mask & ~chunk.loaded
             if chunk.unloading:
                 chunk.reloaded |= mask
-            if not fresh:
-                continue
-            again = fresh & chunk.ghosts
-            if again and touched:
-                chunk.active |= again
-                self.refaulted += again.bit_count()
-            chunk.ghosts &= ~fresh
-            chunk.loaded |= fresh
-            self.pages += fresh.bit_count()
-            self._enqueue(chunk)
+            self._add(chunk, mask & ~chunk.loaded, touched=touched)
 
-    def _enqueue(self, chunk: _Chunk) -> None:
-        if not chunk.queued:
-            chunk.queued = True
-            self._queue.append(chunk)
+    def note_write_back(self, info: "AnonInodeInfo", first: int, count: int) -> None:
+        """``count`` pages from ``first`` were in the page cache, and may be on their way out."""
+        for chunk, mask in self._parts(info, first, count):
+            self._add(chunk, mask & ~chunk.loaded, touched=False)
+
+    def _add(self, chunk: _Chunk, fresh: int, *, touched: bool) -> None:
+        if not fresh:
+            return
+        chunk.reloaded |= fresh
+        again = fresh & chunk.ghosts
+        if again and touched:
+            chunk.active |= again
+            self.refaulted += again.bit_count()
+        chunk.ghosts &= ~fresh
+        chunk.loaded |= fresh
+        self.pages += fresh.bit_count()
+        self._queue.setdefault(chunk)
+
+    def _settle(self, chunk: _Chunk) -> None:
+        """Queue ``chunk`` if it has loaded pages; keep nothing of one that nothing is known of."""
+        if chunk.loaded:
+            self._queue.setdefault(chunk)
+            return
+        self._queue.pop(chunk, None)
+        if not (chunk.ghosts or chunk.unloading or chunk.held_back):
+            chunks = self._chunks[chunk.info]
+            del chunks[chunk.index]
+            if not chunks:
+                del self._chunks[chunk.info]
 
     def _parts(self, info: "AnonInodeInfo", first: int, count: int) -> Iterator[tuple[_Chunk, int]]:
         """The chunks of a range, made where there are none, each with the bits of its pages."""
@@ -188,8 +201,9 @@ class LoadedPages:
 
     def hold(self, info: "AnonInodeInfo", first: int, count: int, by: int) -> None:
         """``by`` more READs of a range wait, so the hand has to pass it over."""
-        for chunk, _ in self._parts(info, first, count):
+        for chunk, _ in list(self._parts(info, first, count)):
             chunk.held_back += by
+            self._settle(chunk)
 
     # -- unloading -------------------------------------------------------------------------
 
@@ -202,17 +216,16 @@ class LoadedPages:
         looks = 2 * len(self._queue)
         while self._queue and looks:
             looks -= 1
-            chunk = self._queue[0]
+            chunk = next(iter(self._queue))
             if unload is not None and (unload.pages >= wanted or chunk.info is not unload.info):
                 break
-            self._queue.popleft()
+            del self._queue[chunk]
             busy = chunk.unloading or chunk.held_back
             victims = 0 if busy else chunk.loaded & ~chunk.active
             self.scanned += chunk.loaded.bit_count()
             chunk.active = 0
-            chunk.queued = chunk.loaded != victims
-            if chunk.queued:
-                self._queue.append(chunk)
+            if chunk.loaded != victims:
+                self._queue[chunk] = None
             if victims:
                 unload = unload or Unload(chunk.info)
                 _take(unload, chunk, victims)
@@ -222,7 +235,8 @@ class LoadedPages:
         """``count`` pages from ``first``, loaded or not, cold or not; no unload is under way."""
         self._ranged = unload = Unload(info)
         for chunk, mask in self._known(info, first, count):
-            _take(unload, chunk, chunk.loaded & mask)
+            if victims := chunk.loaded & mask:
+                _take(unload, chunk, victims)
         unload.runs = [(first, count)]
         return unload
 
@@ -243,9 +257,16 @@ class LoadedPages:
             self.pages -= gone.bit_count()
             self.unloaded += gone.bit_count()
             holes += _holes(unload.info, chunk.index, gone)
-            if chunk.loaded:
-                self._enqueue(chunk)
+            self._settle(chunk)
         return holes
+
+    def abandon(self, unload: Unload) -> None:
+        """In place of `end` where nothing was dropped: the pages of ``unload`` are there still."""
+        if self._ranged is unload:
+            self._ranged = None
+        for chunk in unload.chunks:
+            chunk.unloading = 0
+            self._settle(chunk)
 
     def drop(self, info: "AnonInodeInfo", first: int = 0) -> None:
         """The pages of ``info`` from ``first`` on are gone, with the pages themselves."""
@@ -258,10 +279,7 @@ class LoadedPages:
             chunk.loaded &= ~gone
             chunk.active &= ~gone
             chunk.ghosts &= (1 << low) - 1
-            if not (chunk.loaded or chunk.ghosts or chunk.unloading or chunk.held_back):
-                del chunks[index]
-        if not chunks:
-            self._chunks.pop(info, None)
+            self._settle(chunk)
 
     # -- checking --------------------------------------------------------------------------
 
@@ -269,13 +287,11 @@ class LoadedPages:
         """Recount the pages and look at the queue."""
         chunks = [chunk for found in self._chunks.values() for chunk in found.values()]
         require(sum(c.loaded.bit_count() for c in chunks) == self.pages, "loaded pages miscounted")
-        queued = {id(chunk) for chunk in self._queue}
-        require(len(queued) == len(self._queue), "a chunk is queued twice")
+        require(self._queue.keys() <= set(chunks), "a chunk is queued that nobody knows")
         for chunk in chunks:
             require(not chunk.active & ~chunk.loaded, "an active page is not loaded")
             require(not chunk.ghosts & chunk.loaded, "a ghost is loaded")
-            require(chunk.queued == (id(chunk) in queued), "a chunk's place is wrong")
-            stuck = chunk.loaded and not chunk.queued and not chunk.unloading
+            stuck = chunk.loaded and chunk not in self._queue and not chunk.unloading
             require(not stuck, "the hand will never come to a loaded page")
 
 

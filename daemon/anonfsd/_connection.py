@@ -33,6 +33,8 @@ _EXPLICIT_INVAL_DATA = 1 << 25
 _REQUEST_FLAGS_AT = 40 + 12  # fuse_in_header, then major, minor, max_readahead, flags
 _REPLY_FLAGS_AT = 16 + 12  # fuse_out_header, then the same
 _READ_BUFFER = 1 << 17
+_SOCKET_BUFFER = 8 << 20
+_SO_SNDBUFFORCE = 32  # linux/asm-generic/socket.h
 
 _WORKERS = 1000  # each request that waits takes one; see Inspection for what bounds those
 
@@ -47,6 +49,8 @@ class Connection:
         self._device = device
         self._operations = operations
         self._ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        for end in (self._ours, theirs):
+            _widen(end)
         self._theirs = theirs.detach()
         self._requests = Requests(device, self._ours, paging, self._stop_soon)
         self._token: trio.lowlevel.TrioToken | None = None
@@ -84,6 +88,15 @@ class Connection:
         self._requests.stop()
         pyfuse3.close(unmount=False)
         os.close(self._device)
+
+
+def _widen(end: socket.socket) -> None:
+    """Let ``end`` send what is larger than a socket's default: 208 KiB, a message of its own."""
+    try:
+        end.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, _SOCKET_BUFFER)
+    except PermissionError:
+        # Twice net.core.wmem_max, the most that a user gets.
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER)
 
 
 async def _answer(

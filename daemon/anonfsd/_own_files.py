@@ -20,6 +20,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from anonfs.client import Mount
 from anonfs.errors import AnonfsError
@@ -36,6 +37,13 @@ _KEPT = 8
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
+@dataclass(slots=True)
+class _OwnFile:
+    fd: int
+    users: int = 1
+    used: float = 0.0
+
+
 class OwnFiles:
     """Files of ``mounted``; `close_idle` is to be called now and then."""
 
@@ -46,12 +54,12 @@ class OwnFiles:
         self._opening = threading.Lock()
         self._root = -1
         self._users = 0
-        self._kept: dict[int, tuple[int, float]] = {}
+        self._files: dict[int, _OwnFile] = {}
         self._unwanted: set[int] = set()
 
     @contextmanager
     def open(self, ino: int) -> Iterator[int]:
-        """A descriptor of inode ``ino``, for this thread alone.
+        """A descriptor of inode ``ino``, which other threads may be using as well.
 
         Raises:
             PermissionError: only root may open an inode by its number.
@@ -59,30 +67,42 @@ class OwnFiles:
         """
         with self._lock:
             self._users += 1
-            fd, _ = self._kept.pop(ino, (-1, 0.0))
+        file = None
         try:
-            if fd < 0:
-                fd = self._opened(ino)
-            yield fd
+            with self._opening:
+                file = self._taken(ino) or self._opened(ino)
+            yield file.fd
         finally:
-            self._put_back(ino, fd)
+            self._put_back(ino, file)
 
-    def _opened(self, ino: int) -> int:
-        with self._opening:
-            if self._root < 0:
-                self._root = _open_detached(self._mounted)
-            with self._tuning.reading_ahead_much():
-                return _open_by_number(self._root, ino)
+    def _taken(self, ino: int) -> _OwnFile | None:
+        with self._lock:
+            file = self._files.get(ino)
+            if file is not None:
+                file.users += 1
+            return file
 
-    def _put_back(self, ino: int, fd: int) -> None:
+    def _opened(self, ino: int) -> _OwnFile:
+        if self._root < 0:
+            self._root = _open_detached(self._mounted)
+        with self._tuning.reading_ahead_much():
+            file = _OwnFile(_open_by_number(self._root, ino))
+        with self._lock:
+            self._files[ino] = file
+        return file
+
+    def _put_back(self, ino: int, file: _OwnFile | None) -> None:
         with self._lock:
             self._users -= 1
-            full = len(self._kept) >= _KEPT or ino in self._kept
-            keep = fd >= 0 and not full and ino not in self._unwanted
-            if keep:
-                self._kept[ino] = fd, time.monotonic()
-        if fd >= 0 and not keep:
-            os.close(fd)
+            if file is None:
+                return
+            file.users -= 1
+            file.used = time.monotonic()
+            unwanted = len(self._files) > _KEPT or ino in self._unwanted
+            if file.users or not unwanted:
+                return
+            del self._files[ino]
+        os.close(file.fd)
 
     @property
     def any_open(self) -> bool:
@@ -100,11 +120,11 @@ class OwnFiles:
         with self._lock:
             old = [
                 ino
-                for ino, (_, used) in self._kept.items()
-                if now - used >= seconds or ino in unwanted
+                for ino, file in self._files.items()
+                if not file.users and (now - file.used >= seconds or ino in unwanted)
             ]
-            closed = [self._kept.pop(ino)[0] for ino in old]
-            if not self._kept and not self._users and self._root >= 0:
+            closed = [self._files.pop(ino).fd for ino in old]
+            if not self._files and not self._users and self._root >= 0:
                 closed.append(self._root)
                 self._root = -1
         for fd in closed:

@@ -158,16 +158,20 @@ class Paging:
 
     # -- writing ---------------------------------------------------------------------------
 
-    def write(self, ino: int, offset: int, data: memoryview, thread: Receiver) -> int:
-        """Take a WRITE."""
+    def write(
+        self, ino: int, offset: int, data: memoryview, thread: Receiver, *, back: bool
+    ) -> int:
+        """Take a WRITE, with ``back`` one that the page cache writes back."""
         try:
             with self._lock:
-                self._write(ino, offset, data, thread)
+                self._write(ino, offset, data, thread, back=back)
         except Exception as error:  # noqa: BLE001  as in `read`
             return errno_for(self._failing, "write", error)
         return 0
 
-    def _write(self, ino: int, offset: int, data: memoryview, thread: Receiver) -> None:
+    def _write(
+        self, ino: int, offset: int, data: memoryview, thread: Receiver, *, back: bool
+    ) -> None:
         inode, info = self._pages_of(ino)
         filesystem, end = self._filesystem, offset + len(data)
         filesystem.check_size(inode, end)
@@ -179,7 +183,11 @@ class Paging:
             filesystem.written(inode, end)
         first = offset >> PAGE_SHIFT
         count = pages_for(end) - first
-        self._memory.loaded.load(info, first, count, touched=False)
+        if back:
+            # Mostly because reclaim is about to drop them: they are not loaded anew.
+            self._memory.loaded.note_write_back(info, first, count)
+        else:
+            self._memory.loaded.load(info, first, count, touched=False)
         self._memory.counters.writeback_requests += 1
         self._memory.counters.writeback_pages += count
         self._reclaim.note_write()

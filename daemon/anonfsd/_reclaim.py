@@ -143,13 +143,14 @@ class Reclaim:
                     self._unload_wanted.wait(_IDLE_SECONDS)
 
     def _unload_once(self) -> None:
+        # However busy reclaim is: a file may be kept alive by this alone.
+        self._files.close_idle(_IDLE_SECONDS)
         with self._one_unload:
             with self._lock:
                 unload = self._next_unload()
             if unload is not None:
                 self._drop(unload)
                 return
-        self._files.close_idle(_IDLE_SECONDS)
         with self._lock:
             if not self._budget.is_short:
                 self._unload_wanted.wait(_IDLE_SECONDS if self._files.any_open else None)
@@ -178,13 +179,16 @@ class Reclaim:
         """Have the pages of ``unload`` dropped, and account for it."""
         try:
             self._unloading.drop(unload.info.ino, unload.runs)
-        finally:
+        except BaseException:
             with self._lock:
-                holes = self._memory.loaded.end(unload)
-                inode = self._filesystem.inodes.get(unload.info.ino)
-                if inode is not None and inode.info is unload.info:
-                    self._filesystem.promising.take_back(inode, holes)
-                self.room.notify_all()
+                self._memory.loaded.abandon(unload)
+            raise
+        with self._lock:
+            holes = self._memory.loaded.end(unload)
+            inode = self._filesystem.inodes.get(unload.info.ino)
+            if inode is not None and inode.info is unload.info:
+                self._filesystem.promising.take_back(inode, holes)
+            self.room.notify_all()
 
     def swap_out(self, inode: Inode, first: int, last: int) -> None:
         """Have pages ``first`` to ``last`` leave the page cache and core; for a thread.
@@ -198,7 +202,11 @@ class Reclaim:
             with self._lock:
                 unload = self._memory.loaded.begin_range(info, first, last - first + 1)
                 self.room.notify_all()  # READs of these pages are not to wait any longer
-            self._drop(unload)
+            try:
+                self._drop(unload)
+            finally:
+                with self._lock:
+                    self._unload_wanted.notify_all()  # It closes what was opened.
         with self._lock:
             while first <= last:
                 first = self._swap_out_some(info, first, last)
@@ -236,8 +244,10 @@ class Reclaim:
 
     def _frames_to_swap(self) -> int:
         """How many frames should go to swap; 0 or less: none."""
-        frames = self._memory.frames
-        wanted = frames.used - self._budget.staging // 2 if self._reclaiming else 0
+        frames, budget = self._memory.frames, self._budget
+        # The unloading thread may be waiting for write-backs that need frames.
+        reclaiming = self._reclaiming or budget.is_short
+        wanted = frames.used - budget.staging // 2 if reclaiming else 0
         if frames.free < self._low:
             wanted = max(wanted, self._high - frames.free)
         return wanted

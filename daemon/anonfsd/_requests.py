@@ -40,13 +40,14 @@ log = logging.getLogger(__name__)
 _OPEN, _READ, _WRITE, _RELEASE, _INTERRUPT = 14, 15, 16, 18, 36
 _IN = struct.Struct("=IIQQIII")  # len, opcode, unique, nodeid, uid, gid, pid
 _IN_SIZE = 40
-_RANGE = struct.Struct("=QQI")  # fuse_read_in, fuse_write_in: fh, offset, size
+_RANGE = struct.Struct("=QQII")  # fuse_read_in, fuse_write_in: fh, offset, size, flags
 _FAULT_SIZE = _IN_SIZE + 40  # the header of a READ and of a WRITE; then a WRITE's data
 _OUT = struct.Struct("=IiQ")  # len, error, unique
 _WRITE_OUT = struct.Struct("=II")
 _OPEN_OUT = struct.Struct("=QII")  # fh, open_flags
 _RELEASE_IN = struct.Struct("=Q")  # fh
 _KEEP_CACHE, _NOFLUSH = 1 << 1, 1 << 5
+_WRITE_CACHE = 1 << 0
 _OWN_HANDLE = 1 << 63
 
 _LARGEST_WRITE = 1 << 20
@@ -54,7 +55,6 @@ _PAYLOAD_PAGES = (_LARGEST_WRITE >> 12) + 1
 _THREADS = 8
 _BRIEF = 16 << 10
 _CROWDED = 64
-_SOCKET_BUFFER = 8 << 20
 _GONE = {errno.ENODEV, errno.EBADF, errno.ENOTCONN}
 
 
@@ -73,8 +73,6 @@ class Requests:
         self._lead = _Lead()
         self._on_end = on_end
         self._ended = False
-        for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
-            others.setsockopt(socket.SOL_SOCKET, option, _SOCKET_BUFFER)
 
     def start(self) -> None:
         """Begin to take requests. The threads end with the connection, or with the process."""
@@ -195,13 +193,14 @@ class _Worker:
             self._pass_on(size)
 
     def _answer_fault(self, opcode: int, ino: int) -> None:
-        handle, offset, size = _RANGE.unpack_from(self._header, _IN_SIZE)
+        handle, offset, size, flags = _RANGE.unpack_from(self._header, _IN_SIZE)
         self._waited = False
         if opcode == _READ:
             own = handle == _OWN_HANDLE
             error = self._paging.read(ino, offset, size, self, own=own)
         else:
-            error = self._paging.write(ino, offset, self._payload[:size], self)
+            back = bool(flags & _WRITE_CACHE)
+            error = self._paging.write(ino, offset, self._payload[:size], self, back=back)
             if not error:
                 self.reply(_WRITE_OUT.pack(size, 0))
         if error:

@@ -40,6 +40,7 @@ __all__ = ["TreeOperations"]
 
 _FIRST_HANDLE = 1 << 62  # handles of the tree and of all else must differ
 _MOST_HELD = 256 << 20
+_LARGEST_READ = 128 << 10  # what a socket takes for certain, see `Connection`
 _READABLE = select.POLLIN | select.POLLRDNORM
 _WRITABLE = select.POLLOUT | select.POLLWRNORM
 _CHANGED = select.POLLPRI | select.POLLERR
@@ -226,13 +227,13 @@ class TreeOperations(Operations):
     # The handlers of files pass on what is not the tree's as it is, for they are called often.
 
     def read(self, fh: FileHandleT, off: int, size: int) -> Coroutine[Any, Any, bytes]:
-        """READ."""
+        """READ; no more than a part of what is asked for, where that is much."""
         known = fh in self._views
         return self._read_view(fh, off, size) if known else super().read(fh, off, size)
 
     @answered
     async def _read_view(self, fh: FileHandleT, off: int, size: int) -> bytes:
-        return await self._views.get(fh).read(off, size)
+        return await self._views.get(fh).read(off, min(size, _LARGEST_READ))
 
     def flush(self, fh: FileHandleT) -> Coroutine[Any, Any, None]:
         """FLUSH."""

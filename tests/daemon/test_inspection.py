@@ -43,7 +43,7 @@ class Looked:
         assert self.looks, "the ring is read before it was looked at"
         return inode.names
 
-    async def _swap_out(self, inode: Inode, first: int, last: int) -> None:
+    def _swap_out(self, inode: Inode, first: int, last: int) -> None:
         self.swapped.append((inode.ino, first, last))
 
     def get(self, name: str, uid: int = 0, inode: Inode | None = None) -> str:
@@ -237,7 +237,7 @@ def test_nothing_to_swap_out_of_an_empty_file(looked: Looked) -> None:
 
 
 def test_an_error_of_swap_out_is_passed_on(looked: Looked) -> None:
-    async def fail(_inode: Inode, _first: int, _last: int) -> None:
+    def fail(_inode: Inode, _first: int, _last: int) -> None:
         raise AnonfsError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     looked.filesystem.truncate(looked.inode, PAGE_SIZE)

@@ -10,11 +10,11 @@ import trio
 
 from anonfs.errors import AnonfsError
 from anonfs.meminfo import Counters, SwapUsage
-from anonfs.mm import Image, Memory
+from anonfs.mm import Image, Memory, sync
 from anonfs.swap import MemoryStore, SwapArea
 from anonfs.units import PAGE_SIZE
-from anonfs.vfs import FileSystem, NewInode
-from anonfsd._meminfo import MemStats, NothingLoaded
+from anonfs.vfs import ROOT, FileSystem, NewInode
+from anonfsd._meminfo import MemStats
 
 FRAMES, SLOTS = 512, 1024
 
@@ -45,26 +45,30 @@ def stats() -> Iterator[MemStats]:
 
 def test_what_is_known_without_more(stats: MemStats) -> None:
     info = stats.now()
-    assert info.frames == info.frames_free == info.cost == info.budget == FRAMES * PAGE_SIZE
+    assert info.budget == FRAMES * PAGE_SIZE
+    assert info.frames == info.frames_free == info.loaded == info.cost == 0
     assert info.swap_total == info.swap_free == SLOTS * PAGE_SIZE
     assert (info.inodes, info.areas, info.dirty) == (1, None, None)
     assert info.counters == Counters()
     assert stats.swaps() == [SwapUsage(None, "file", SLOTS * PAGE_SIZE, 0)]
 
 
-def test_parts_that_count_for_themselves(stats: MemStats) -> None:
-    stats.loaded = NothingLoaded(pages=30, on_swap=10)
-    stats.frames = lambda: 100
-    stats.counted = lambda: Counters(swap_in=5)
-    stats.retired = lambda: 3
-    stats.swap_errors = lambda: 4
+def test_what_the_engine_counts(stats: MemStats) -> None:
+    memory = stats.filesystem.memory
+    made = stats.filesystem.make(ROOT, b"f", NewInode(0o100644, 0, 0)).info
+    assert made is not None
+    sync.write(memory, made, 0, b"x" * 7 * PAGE_SIZE)
+    sync.swap_out(memory, made, 0, 3)
+    memory.loaded.load(made, 2, 4)
+    memory.counters.throttled = 5
     stats.swap_path = "/swap"
     info = stats.now()
-    assert (info.loaded, info.swap_cached) == (30 * PAGE_SIZE, 10 * PAGE_SIZE)
-    assert (info.frames, info.cost) == (100 * PAGE_SIZE, 130 * PAGE_SIZE)
-    assert info.swap_retired == 3 * PAGE_SIZE
-    assert info.counters.swap_in == 5
-    assert stats.swaps() == [SwapUsage("/swap", "file", SLOTS * PAGE_SIZE, 0, 3 * PAGE_SIZE, 4)]
+    assert (info.loaded, info.swap_cached) == (4 * PAGE_SIZE, 2 * PAGE_SIZE)
+    assert (info.frames, info.frames_used) == (7 * PAGE_SIZE, 3 * PAGE_SIZE)
+    assert info.cost == info.frames + info.loaded
+    assert (info.counters.swap_out, info.counters.reclaim_throttled) == (4, 5)
+    assert stats.swaps() == [SwapUsage("/swap", "file", SLOTS * PAGE_SIZE, 4 * PAGE_SIZE)]
+    memory.check_invariants()
 
 
 @pytest.mark.parametrize(("uid", "dirty"), [(0, PAGE_SIZE), (1000, None)])

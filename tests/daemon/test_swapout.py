@@ -57,6 +57,28 @@ def test_all_pages_leave_the_page_tables_and_core_and_come_back(client: Client) 
         check(memory)
 
 
+def test_pages_that_were_dirty_are_not_counted_as_loaded_any_more(client: Client) -> None:
+    with client.map("a", 2 << 20) as memory:
+        fill(memory)
+        assert client.meminfo().loaded >= 2 << 20
+        memory.swap_out()
+        assert client.meminfo().loaded == 0
+
+
+def test_a_long_list_is_read_with_one_large_read(mounted: Mounted) -> None:
+    """Its answer is larger than what a socket takes by default."""
+    path = mounted.path / "f"
+    with path.open("wb") as file:
+        for number in range(0, 40_000, 2):
+            os.pwrite(file.fileno(), b"x", number * PAGE_SIZE)
+        listed = mounted.path / ".anonfs/inodes" / str(path.stat().st_ino) / "pagemap"
+        with listed.open("rb", buffering=0) as tree:
+            text = b""
+            while piece := tree.read(1 << 20):
+                text += piece
+    assert text.count(b"\n") == 39_999
+
+
 def test_a_range_leaves_the_other_pages_alone(client: Client) -> None:
     with client.map("a", 64 * PAGE_SIZE) as memory:
         fill(memory)

@@ -107,6 +107,14 @@ def test_unmounting_ends_the_daemon(mounted: Mounted) -> None:
     assert mounted.process.wait(_SECONDS) == 0
 
 
+def test_unmounting_after_a_swap_out_ends_the_daemon(mounted: Mounted) -> None:
+    """The daemon had opened the file itself, in a copy of the mount."""
+    (mounted.path / "f").write_bytes(b"x" * PAGE_SIZE)
+    os.setxattr(mounted.path / "f", "user.anonfs.swapout", b"all")
+    subprocess.run(["fusermount3", "-u", str(mounted.path)], check=True, timeout=_SECONDS)
+    assert mounted.process.wait(_SECONDS) == 0
+
+
 def test_a_mount_in_use_is_not_unmounted(mounted: Mounted) -> None:
     with _user_of(mounted.path / "f") as ask:
         command = ["fusermount3", "-u", str(mounted.path)]

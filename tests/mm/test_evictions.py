@@ -159,7 +159,15 @@ def test_what_was_done_is_counted() -> None:
         sync.swap_out(memory, info, 0, 4)
         read(memory, info, 0, 5 * PAGE_SIZE)
         sync.write(memory, info, 5, b"x")
-        assert memory.counters == Counters(swapped_out=3, swapped_in=4, zero_pages=2, evictions=1)
+        assert memory.counters == Counters(
+            fault_requests=1,
+            fault_on_swap=3,
+            fault_none=2,
+            swapped_out=3,
+            swapped_in=4,
+            zero_pages=2,
+            evictions=1,
+        )
 
 
 def test_trimmed_frames_are_used_again_and_hold_nothing_of_before() -> None:

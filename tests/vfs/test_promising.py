@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from anonfs.errors import AnonfsError, InvariantError
-from anonfs.mm import Image, Memory, sync
+from anonfs.mm import AnonInodeInfo, Image, Memory, Unload, sync
 from anonfs.swap import MemoryStore, SwapArea
 from anonfs.units import MAX_FILE_SIZE, PAGE_SIZE, pages_for
 from anonfs.vfs import ROOT, FileSystem, Inode, NewInode
@@ -122,6 +122,7 @@ def test_a_write_may_be_overtaken(either: FileSystem) -> None:
         either.check_invariants()
         sync.write(either.memory, made.info, 0, b"x" * 9 * PAGE_SIZE)
         either.written(made, 9 * PAGE_SIZE)
+    either.promising.settle(made)
     assert made.promised == 9
 
 
@@ -134,6 +135,7 @@ def test_two_writes_of_which_either_ends_first(either: FileSystem, first: int) -
     writes[first].close()
     assert made.promised == 5
     writes[1 - first].close()
+    either.promising.settle(made)
     assert made.promised == 0
 
 
@@ -184,14 +186,92 @@ def test_sizes_are_free_with_overcommit(sparse: FileSystem) -> None:
     assert made.promised == 1
 
 
-def test_pages_that_turn_out_to_be_zeros_are_given_back_with_overcommit(sparse: FileSystem) -> None:
+def test_pages_that_turn_out_to_be_zeros_are_given_back_where_room_is_short(
+    sparse: FileSystem,
+) -> None:
     made = sparse.make(ROOT, b"a", FILE)
     assert made.info is not None
     store(sparse, made, 0, 8, b"\0")
     sync.swap_out(sparse.memory, made.info, 0, 7)
     assert made.allocated == 0
     store(sparse, made, 0, 1)
-    assert (made.promised, left(sparse)) == (1, CAPACITY - 1)
+    assert (made.promised, left(sparse)) == (9, CAPACITY - 9)
+    store(sparse, made, 1, CAPACITY - 1)
+    assert (made.promised, left(sparse)) == (CAPACITY, 0)
+
+
+def read(fs: FileSystem, inode: Inode, page: int, pages: int) -> None:
+    """What a READ does."""
+    assert inode.info is not None
+    fs.promising.hand_out(inode, page, pages)
+    fs.memory.loaded.load(inode.info, page, pages)
+
+
+def unload(fs: FileSystem, inode: Inode, page: int, pages: int) -> None:
+    """What reclaim does."""
+    assert inode.info is not None
+    work = fs.memory.loaded.begin_range(inode.info, page, pages)
+    fs.promising.take_back(inode, fs.memory.loaded.end(work))
+
+
+def test_a_hole_is_promised_a_place_when_it_is_handed_out(sparse: FileSystem) -> None:
+    made = sparse.make(ROOT, b"a", FILE)
+    sparse.truncate(made, 100 * PAGE_SIZE)
+    store(sparse, made, 0, 2)
+    read(sparse, made, 0, 5)
+    assert made.promised == 5, "two exist, three could be written to"
+    read(sparse, made, 1, 6)
+    store(sparse, made, 3, 1)
+    assert made.promised == 7, "what was handed out is not promised twice"
+    unload(sparse, made, 0, 7)
+    assert (made.promised, left(sparse)) == (3, CAPACITY - 3)
+
+
+def test_what_cannot_be_promised_is_not_handed_out(sparse: FileSystem) -> None:
+    made = sparse.make(ROOT, b"a", FILE)
+    sparse.truncate(made, 100 * PAGE_SIZE)
+    read(sparse, made, 0, CAPACITY - 1)
+    refused(sparse.promising.hand_out, made, CAPACITY, 2)
+    read(sparse, made, CAPACITY, 1)
+    store(sparse, made, 0, CAPACITY - 1)
+    refused(sparse.promising.hand_out, made, CAPACITY + 1, 1)
+    unload(sparse, made, CAPACITY, 1)
+    read(sparse, made, CAPACITY + 1, 1)
+    assert left(sparse) == 0
+
+
+def test_what_was_cut_off_or_deleted_while_it_was_handed_out(sparse: FileSystem) -> None:
+    made = sparse.make(ROOT, b"a", FILE)
+    assert made.info is not None
+    sparse.truncate(made, 20 * PAGE_SIZE)
+    read(sparse, made, 0, 10)
+    work = sparse.memory.loaded.begin_range(made.info, 0, 10)
+    sparse.truncate(made, 4 * PAGE_SIZE)
+    assert made.promised == 4
+    sparse.promising.take_back(made, sparse.memory.loaded.end(work))
+    assert made.promised == 0
+    read(sparse, made, 0, 4)
+    sparse.unlink(ROOT, b"a")
+    assert (left(sparse), sparse.memory.loaded.pages) == (CAPACITY, 0)
+
+
+def test_a_page_that_is_loaded_again_while_it_leaves_keeps_its_promise(sparse: FileSystem) -> None:
+    made = sparse.make(ROOT, b"a", FILE)
+    assert made.info is not None
+    sparse.truncate(made, 20 * PAGE_SIZE)
+    read(sparse, made, 0, 10)
+    work = sparse.memory.loaded.begin_range(made.info, 0, 10)
+    read(sparse, made, 3, 1)
+    sparse.promising.take_back(made, sparse.memory.loaded.end(work))
+    assert made.promised == sparse.memory.loaded.pages == 1
+
+
+def test_nothing_is_promised_at_a_read_where_sizes_are(fs: FileSystem) -> None:
+    made = fs.make(ROOT, b"a", FILE)
+    fs.truncate(made, 20 * PAGE_SIZE)
+    read(fs, made, 0, 20)
+    unload(fs, made, 0, 20)
+    assert made.promised == 20
 
 
 def test_a_promise_that_nobody_made_is_found(fs: FileSystem) -> None:
@@ -280,3 +360,73 @@ class PromisingMachine(RuleBasedStateMachine):
 
 
 TestPromising = PromisingMachine.TestCase
+
+
+class OvercommitMachine(RuleBasedStateMachine):
+    """Whatever exists or is handed out has its promise, and there is never more of it than room."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.image = Image(FRAMES)
+        self.fs = filesystem(self.image, overcommit=True)
+        self.inode = self.fs.make(ROOT, b"f", FILE)
+        self.fs.truncate(self.inode, 2 * CAPACITY * PAGE_SIZE)
+        self.work: Unload | None = None
+
+    @property
+    def info(self) -> AnonInodeInfo:
+        assert self.inode.info is not None
+        return self.inode.info
+
+    @rule(page=_PAGE, pages=st.integers(1, 9))
+    def read(self, page: int, pages: int) -> None:
+        with suppress(AnonfsError):
+            read(self.fs, self.inode, page, pages)
+
+    @rule(page=_PAGE, pages=st.integers(1, 9), zeros=st.booleans())
+    def write(self, page: int, pages: int, zeros: bool) -> None:
+        handed_out = self.fs.memory.loaded.mask(self.info, page, pages).all()
+        try:
+            store(self.fs, self.inode, page, pages, b"\0" if zeros else b"x")
+        except AnonfsError:
+            assert not handed_out, "what was handed out can be written back"
+        else:
+            self.fs.memory.loaded.load(self.info, page, pages, touched=False)
+
+    @rule()
+    def find_zeros(self) -> None:
+        sync.swap_out(self.fs.memory, self.info, 0, 2 * CAPACITY)
+
+    @rule(page=_PAGE, pages=st.integers(1, 9), any_cold=st.booleans())
+    def begin_unload(self, page: int, pages: int, any_cold: bool) -> None:
+        loaded = self.fs.memory.loaded
+        if self.work is None:
+            cold = any_cold and loaded.begin(pages)
+            self.work = cold or loaded.begin_range(self.info, page, pages)
+
+    @rule()
+    def end_unload(self) -> None:
+        if self.work is not None:
+            self.fs.promising.take_back(self.inode, self.fs.memory.loaded.end(self.work))
+            self.work = None
+
+    @rule(pages=_PAGE)
+    def truncate(self, pages: int) -> None:
+        self.fs.truncate(self.inode, pages * PAGE_SIZE)
+        self.fs.truncate(self.inode, 2 * CAPACITY * PAGE_SIZE)
+
+    @invariant()
+    def check(self) -> None:
+        self.fs.check_invariants()
+        self.fs.memory.check_invariants()
+        assert self.fs.memory.promises.made <= CAPACITY
+
+    def teardown(self) -> None:
+        self.end_unload()
+        self.fs.unlink(ROOT, b"f")
+        self.check()
+        assert self.fs.memory.promises.made == self.fs.memory.loaded.pages == 0
+        self.image.close()
+
+
+TestOvercommit = OvercommitMachine.TestCase

@@ -7,26 +7,24 @@ from types import SimpleNamespace
 from typing import Any
 
 import trio
-from anonfsd._pager import Pager
 from pyfuse3 import FUSEError
 
-from anonfs.mm import Image, Memory
-from anonfs.swap import MemoryStore, SwapArea
 from anonfs.units import PAGE_SIZE
-from anonfs.vfs import ROOT, FileSystem, Inode, NewInode
+from anonfs.vfs import ROOT, Inode, NewInode
 from anonfsd._inspection import Inspection
 from anonfsd._meminfo import MemStats
 from anonfsd._tree import Tree
 from anonfsd._tree_operations import TreeOperations
 from tests.daemon.operations.fakes import FakeInspection, FakeRings
 from tests.daemon.operations.requests import CTX, setattr_fields
+from tests.daemon.paged import Paged
 
 FRAMES = 64
 SLACK = 256
 """Pages that are never promised."""
 
 
-async def _swap_out(_inode: Inode, _first: int, _last: int) -> None:
+def _swap_out(_inode: Inode, _first: int, _last: int) -> None:
     raise AssertionError
 
 
@@ -34,12 +32,12 @@ class Mount:
     """Operations over a small file system, and an inode of each kind in it."""
 
     def __init__(self, *, overcommit: bool = False) -> None:
-        self.image = Image(FRAMES)
-        self.memory = Memory(self.image, SwapArea(MemoryStore(2 * FRAMES + SLACK)))
-        root = NewInode(stat.S_IFDIR | 0o755, 0, 0)
-        self.filesystem = FileSystem(self.image, self.memory, root, overcommit=overcommit)
+        self.paged = Paged(FRAMES, 2 * FRAMES + SLACK, overcommit=overcommit)
+        self.image, self.memory = self.paged.image, self.paged.memory
+        self.filesystem = self.paged.filesystem
         self.failures = 0
-        operations: Any = TreeOperations(self.filesystem, Pager(self.memory), self._fail)
+        operations: Any = TreeOperations(self.filesystem, self._fail)
+        operations.paging, operations.reclaim = self.paged.paging, self.paged.reclaim
         operations.rings = self.rings = FakeRings()
         operations.inspection = FakeInspection()
         rings: Any = self.rings
@@ -62,7 +60,7 @@ class Mount:
         """What a handler returns, or the name of the errno it answers with."""
         handler = getattr(self.ops, name)
         try:
-            return trio.run(lambda: handler(*arguments))
+            return trio.run(lambda: handler(*arguments), instruments=[self.paged.lock])
         except FUSEError as error:
             return errno.errorcode[error.errno]
 
@@ -70,8 +68,13 @@ class Mount:
         """A handle of one of the inodes."""
         return int(self.call("open", self.inos[name], flags, CTX).fh)
 
+    def read(self, fh: int, offset: int, size: int) -> Any:
+        """What a READ of an open file is answered with, or the name of an errno."""
+        return self.paged.read(self.ops.files.get(fh).inode.ino, offset, size)
+
     def write(self, fh: int, offset: int, data: bytes) -> Any:
-        return self.call("write", fh, offset, data)
+        """The bytes that a WRITE took, or the name of an errno."""
+        return self.paged.write(self.ops.files.get(fh).inode.ino, offset, data)
 
     def set_attributes(self, ino: int, **values: int) -> Any:
         fields = setattr_fields(**{name.removesuffix("_ns"): True for name in values})
@@ -81,11 +84,10 @@ class Mount:
         return self.call("setattr", ino, attributes, fields, None, CTX)
 
     def check(self) -> None:
-        self.filesystem.check_invariants()
-        self.memory.check_invariants()
+        self.paged.check()
         for inode in self.filesystem.inodes.values():
             inode.check_invariants(areas=0)
 
     def close(self) -> None:
         """Give back the image's memory and descriptors."""
-        self.image.close()
+        self.paged.close()

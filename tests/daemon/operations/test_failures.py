@@ -4,6 +4,8 @@ import errno
 import os
 import stat
 from collections.abc import Callable
+from contextlib import closing
+from typing import Any
 
 import pyfuse3
 import pytest
@@ -14,6 +16,7 @@ from anonfsd._operations import Operations
 from tests.daemon.operations.fakes import Broken
 from tests.daemon.operations.mount import Mount
 from tests.daemon.operations.requests import CTX, entry_attributes, setattr_fields
+from tests.daemon.paged import Paged
 
 _CALLS: dict[str, Callable[[Mount], tuple[object, ...]]] = {
     "lookup": lambda _: (ROOT, b"file", CTX),
@@ -36,8 +39,6 @@ _CALLS: dict[str, Callable[[Mount], tuple[object, ...]]] = {
     ),
     "statfs": lambda _: (CTX,),
     "open": lambda mount: (mount.inos[b"file"], os.O_RDWR, CTX),
-    "read": lambda _: (1, 0, 10),
-    "write": lambda _: (1, 0, b"x"),
     "flush": lambda _: (1,),
     "fsync": lambda _: (1, True),
     "release": lambda _: (1,),
@@ -69,7 +70,7 @@ def test_unforeseen_errors(
 ) -> None:
     arguments = _CALLS[handler](failing_mount)
     ops = failing_mount.ops
-    ops.filesystem = ops.files = ops.directories = ops.pager = Broken(error)
+    ops.filesystem = ops.files = ops.directories = ops.paging = Broken(error)
     assert failing_mount.call(handler, *arguments) == answer
     assert failing_mount.failures == failures
     failing_mount.check()
@@ -89,6 +90,29 @@ def test_forget_answers_nobody(failing_mount: Mount, error: Exception) -> None:
     assert failing_mount.failures == isinstance(error, InvariantError)
 
 
+@pytest.mark.parametrize(
+    ("error", "answer", "failures"),
+    [
+        (MemoryError(), "ENOMEM", 0),
+        (ValueError("unforeseen"), "EIO", 0),
+        (InvariantError("miscounted"), "EIO", 1),
+    ],
+    ids=["MemoryError", "ValueError", "InvariantError"],
+)
+def test_unforeseen_errors_of_faults(error: Exception, answer: str, failures: int) -> None:
+    with closing(Paged()) as paged:
+        ino = paged.file(pages=1).ino
+        paging: Any = paged.paging
+        paging._memory = Broken(error)
+        assert paged.read(ino, 0, 10) == answer
+        paged.failing.failed = False
+        assert paged.write(ino, 0, b"x") == answer
+        assert paged.failing.failures == 2 * failures
+        paged.failing.failed = True
+        assert paged.read(ino, 0, 10) == paged.write(ino, 0, b"x") == "EIO"
+        paged.check()
+
+
 @pytest.mark.parametrize("where", ["allocate", "release"])
 def test_no_memory_half_way(
     overcommitted_mount: Mount, monkeypatch: pytest.MonkeyPatch, where: str
@@ -105,4 +129,4 @@ def test_no_memory_half_way(
         patched.setattr(mount.memory.leaves, where, fail)
         answer = mount.write(fh, 1 << 30, b"far")
         assert answer == ("ENOMEM" if where == "allocate" else 3)
-    assert mount.call("read", fh, 0, 4) == b"kept"
+    assert mount.read(fh, 0, 4) == b"kept"

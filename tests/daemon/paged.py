@@ -1,0 +1,219 @@
+"""A file system with paging and reclaim, and fakes in the place of the kernel."""
+
+import errno
+import stat
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from anonfs.mm import Budget, Image, Memory
+from anonfs.swap import MemoryStore, SwapArea, SwapStore
+from anonfs.units import PAGE_SHIFT, PAGE_SIZE
+from anonfs.vfs import ROOT, FileSystem, Inode, NewInode
+from anonfsd._engine_lock import EngineLock
+from anonfsd._paging import Paging
+from anonfsd._reclaim import Reclaim
+
+__all__ = [
+    "FakeFailing",
+    "FakeFiles",
+    "FakeReceiver",
+    "FakeUnloading",
+    "Paged",
+    "in_thread",
+    "soon",
+]
+
+_SECONDS = 20.0
+
+
+def soon(holds: Callable[[], bool], what: str = "it did not happen") -> None:
+    """Wait, but not for ever, until something ``holds``."""
+    deadline = time.monotonic() + _SECONDS
+    pause = threading.Event()
+    while not holds():
+        assert time.monotonic() < deadline, what
+        pause.wait(0.001)
+
+
+def in_thread(call: Callable[..., object], *arguments: object) -> Callable[[], Any]:
+    """Begin a call in a thread; what is returned waits for its result, or raises its error."""
+    results: list[object] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            results.append(call(*arguments))
+        except BaseException as error:  # noqa: BLE001  it is raised where it is waited for
+            errors.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+
+    def result() -> object:
+        thread.join(_SECONDS)
+        assert not thread.is_alive(), "a thread is stuck"
+        if errors:
+            raise errors[0]
+        return results[0]
+
+    return result
+
+
+class FakeReceiver:
+    """Keeps the answers, and whether it let another thread lead."""
+
+    def __init__(self) -> None:
+        self.replies: list[bytes] = []
+        self.let = False
+
+    def reply(self, data: bytes | memoryview) -> None:
+        self.replies.append(bytes(data))
+
+    def let_lead(self) -> None:
+        self.let = True
+
+    def let_lead_for(self, size: int) -> None:
+        del size
+        self.let = True
+
+
+class FakeFailing:
+    """Counts failures."""
+
+    def __init__(self) -> None:
+        self.failed = False
+        self.failures = 0
+
+    def fail(self) -> None:
+        self.failed = True
+        self.failures += 1
+
+
+class FakeFiles:
+    """Files of the daemon's own: each `FakeUnloading.drop` opens some."""
+
+    def __init__(self) -> None:
+        self.any_open = False
+        self.forgotten: list[int] = []
+        self.closings = 0
+
+    def forget(self, ino: int) -> None:
+        self.forgotten.append(ino)
+
+    def close_idle(self, seconds: float) -> None:
+        del seconds
+        self.any_open = False
+        self.closings += 1
+
+
+class FakeUnloading:
+    """Writes dirty pages back, as the kernel would, and counts what it drops.
+
+    ``dirty`` are pages by (inode number, page), with what they hold; ``error`` is raised in place
+    of any of it. While the ``gate`` is shut a drop waits.
+    """
+
+    def __init__(self, files: FakeFiles) -> None:
+        self.dirty: dict[tuple[int, int], bytes] = {}
+        self.dropped: list[tuple[int, list[tuple[int, int]]]] = []
+        self.error: Exception | None = None
+        self.gate = threading.Event()
+        self.gate.set()
+        self.entered = threading.Semaphore(0)
+        self.paging: Paging | None = None
+        self.before: Callable[[int, list[tuple[int, int]]], None] = lambda _ino, _runs: None
+        self._files = files
+
+    def drop(self, ino: int, runs: list[tuple[int, int]]) -> None:
+        self.entered.release()
+        assert self.gate.wait(_SECONDS)
+        if self.error is not None:
+            raise self.error
+        self._files.any_open = True
+        self.before(ino, runs)
+        for first, count in runs:
+            self._write_back(ino, first, count)
+        self.dropped.append((ino, runs))
+
+    def _write_back(self, ino: int, first: int, count: int) -> None:
+        """A WRITE of each dirty page of a range."""
+        for key in sorted(key for key in self.dirty if key[0] == ino):
+            if first <= key[1] < first + count:
+                assert self.paging is not None
+                data = memoryview(self.dirty.pop(key))
+                assert (
+                    self.paging.write(ino, key[1] << PAGE_SHIFT, data, FakeReceiver(), back=True)
+                    == 0
+                )
+
+
+class Paged:
+    """A file system of ``frames`` and ``slots`` whose mount may cost ``budget`` pages."""
+
+    def __init__(
+        self,
+        frames: int = 64,
+        slots: int = 1024,
+        budget: int | None = None,
+        store: SwapStore | None = None,
+        *,
+        overcommit: bool = False,
+    ) -> None:
+        self.image = Image(frames)
+        self.memory = Memory(self.image, SwapArea(store or MemoryStore(slots)))
+        root = NewInode(stat.S_IFDIR | 0o755, 0, 0)
+        self.filesystem = FileSystem(self.image, self.memory, root, overcommit=overcommit)
+        self.lock = EngineLock()
+        self.budget = Budget(budget or 1 << 20, self.memory.frames, self.memory.loaded)
+        self.files = FakeFiles()
+        self.unloading = FakeUnloading(self.files)
+        self.failing = FakeFailing()
+        neighbours: Any = (self.unloading, self.files, self.failing)
+        self.reclaim = Reclaim(self.filesystem, self.lock, self.budget, *neighbours)
+        self.read_ahead: list[tuple[int, int, int]] = []
+        self.paging = Paging(
+            self.filesystem,
+            self.lock,
+            self.budget,
+            self.reclaim,
+            self.failing,
+            lambda ino, first, count: self.read_ahead.append((ino, first, count)),
+        )
+        self.unloading.paging = self.paging
+
+    def file(self, name: bytes = b"f", pages: int = 0) -> Inode:
+        """A new file of so many pages, all of them holes."""
+        inode = self.filesystem.make(ROOT, name, NewInode(stat.S_IFREG | 0o644, 0, 0))
+        self.filesystem.truncate(inode, pages * PAGE_SIZE)
+        return inode
+
+    def read(self, ino: int, offset: int, size: int, receiver: FakeReceiver | None = None) -> Any:
+        """What a READ is answered with, or the name of an errno."""
+        receiver = receiver or FakeReceiver()
+        error = self.paging.read(ino, offset, size, receiver, own=False)
+        if error:
+            assert not receiver.replies
+            return errno.errorcode[error]
+        (reply,) = receiver.replies
+        return reply
+
+    def write(
+        self, ino: int, offset: int, data: bytes, receiver: FakeReceiver | None = None
+    ) -> Any:
+        """The bytes that a WRITE took, or the name of an errno."""
+        error = self.paging.write(
+            ino, offset, memoryview(data), receiver or FakeReceiver(), back=False
+        )
+        return errno.errorcode[error] if error else len(data)
+
+    def check(self) -> None:
+        """Recount all there is."""
+        with self.lock:
+            self.filesystem.check_invariants()
+            self.memory.check_invariants()
+
+    def close(self) -> None:
+        """Give back the image's memory and descriptors."""
+        self.image.close()

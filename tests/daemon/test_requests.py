@@ -1,0 +1,278 @@
+"""Request threads between a kernel and a pyfuse3 that are sockets, with the bytes of the real ones.
+
+The layouts are those of linux/fuse.h.
+"""
+
+import errno
+import os
+import socket
+import struct
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from anonfsd._connection import _widen
+from anonfsd._paging import Receiver
+from anonfsd._requests import Requests
+from tests.daemon.paged import soon
+
+_GETATTR, _OPEN, _READ, _WRITE, _RELEASE, _SETXATTR, _INTERRUPT = 3, 14, 15, 16, 18, 21, 36
+_FILE, _OTHER = 7, 8
+_SECONDS = 20
+
+
+class FakePaging:
+    """Serves one file. While the ``gate`` is shut, READs of what is behind ``far`` wait for it."""
+
+    def __init__(self) -> None:
+        self.reads: list[tuple[int, int, int, bool]] = []
+        self.writes: list[tuple[int, int, bytes, bool]] = []
+        self.error = 0
+        self.far = 1 << 40
+        self.gate = threading.Event()
+        self.inside = threading.Semaphore(0)
+
+    def serves(self, ino: int) -> bool:
+        return ino == _FILE
+
+    def read(self, ino: int, offset: int, size: int, thread: Receiver, *, own: bool) -> int:
+        self.reads.append((ino, offset, size, own))
+        if self.error:
+            return self.error
+        if offset >= self.far:
+            thread.let_lead()
+            self.inside.release()
+            assert self.gate.wait(_SECONDS)
+        thread.reply(memoryview(b"%d" % offset * size)[:size])
+        return 0
+
+    def write(
+        self, ino: int, offset: int, data: memoryview, _thread: Receiver, *, back: bool
+    ) -> int:
+        self.writes.append((ino, offset, bytes(data), back))
+        return self.error
+
+
+class Kernel:
+    """The other end of the device, and of the socket to pyfuse3."""
+
+    def __init__(self) -> None:
+        kinds = socket.AF_UNIX, socket.SOCK_SEQPACKET
+        (self.device, self._theirs), (self.pyfuse, self._ours) = (
+            socket.socketpair(*kinds),
+            socket.socketpair(*kinds),
+        )
+        for end in (self.device, self._theirs, self.pyfuse, self._ours):
+            _widen(end)
+            end.settimeout(_SECONDS)
+        self._theirs.setblocking(True)
+        self._ours.setblocking(True)
+        self.paging = FakePaging()
+        self.ended = threading.Event()
+        paging: Any = self.paging
+        before = set(threading.enumerate())
+        self.requests = Requests(self._theirs.fileno(), self._ours, paging, self.ended.set)
+        self.requests.start()
+        self._threads = set(threading.enumerate()) - before
+        self._unique = 0
+
+    def send(self, opcode: int, body: bytes, ino: int = _FILE, pid: int = 0) -> bytes:
+        """Make a request; returns its bytes."""
+        self._unique += 2
+        header = struct.pack(
+            "=IIQQIIIHH", 40 + len(body), opcode, self._unique, ino, 1000, 1000, pid, 0, 0
+        )
+        self.device.send(header + body)
+        return header + body
+
+    def answer(self) -> tuple[int, int, bytes]:
+        """The next answer: which request it is of, its errno, and the rest."""
+        message = self.device.recv(2 << 20)
+        size, error, unique = struct.unpack_from("=IiQ", message)
+        assert size == len(message)
+        return unique, -error, message[16:]
+
+    def call(self, opcode: int, body: bytes, ino: int = _FILE, pid: int = 0) -> tuple[int, bytes]:
+        """The answer to a request, when no other is under way."""
+        self.send(opcode, body, ino, pid)
+        unique, error, rest = self.answer()
+        assert unique == self._unique
+        return error, rest
+
+    def close(self) -> None:
+        self.paging.gate.set()
+        self.requests.stop()
+        self.send(_INTERRUPT, bytes(8))
+        self.pyfuse.close()
+        for thread in self._threads:
+            thread.join(_SECONDS)
+            assert not thread.is_alive(), thread.name
+        for end in (self.device, self._theirs, self._ours):
+            end.close()
+
+
+def fault(offset: int, size: int, fh: int = 3, flags: int = 0) -> bytes:
+    """The body of a READ, or the beginning of that of a WRITE."""
+    return struct.pack("=QQIIQII", fh, offset, size, flags, 0, 0, 0)
+
+
+@pytest.fixture
+def kernel() -> Iterator[Kernel]:
+    kernel = Kernel()
+    yield kernel
+    kernel.close()
+
+
+# -- faults --------------------------------------------------------------------------------
+
+
+def test_a_read(kernel: Kernel) -> None:
+    assert kernel.call(_READ, fault(4096, 9)) == (0, b"409640964")
+    assert kernel.paging.reads == [(_FILE, 4096, 9, False)]
+    assert kernel.call(_READ, fault(4096, 0)) == (0, b"")
+
+
+@pytest.mark.parametrize("size", [1, 4096, 4097, 1 << 20])
+@pytest.mark.parametrize("flags", [0, 1, 2, 3])
+def test_a_write(kernel: Kernel, size: int, flags: int) -> None:
+    data = os.urandom(size)
+    body = fault(1 << 33, size, flags=flags) + data
+    assert kernel.call(_WRITE, body) == (0, struct.pack("=II", size, 0))
+    assert kernel.paging.writes == [(_FILE, 1 << 33, data, bool(flags & 1))]
+
+
+def test_errors(kernel: Kernel) -> None:
+    kernel.paging.error = errno.ENOSPC
+    assert kernel.call(_READ, fault(0, 9)) == (errno.ENOSPC, b"")
+    assert kernel.call(_WRITE, fault(0, 1) + b"x") == (errno.ENOSPC, b"")
+
+
+# -- the daemon's own files ----------------------------------------------------------------
+
+
+def test_a_file_of_our_own(kernel: Kernel) -> None:
+    me = threading.get_native_id()
+    error, opened = kernel.call(_OPEN, struct.pack("=II", os.O_RDONLY, 0), pid=me)
+    handle, flags, backing = struct.unpack("=QII", opened)
+    assert (error, backing) == (0, 0)
+    assert flags == 1 << 1 | 1 << 5, "FOPEN_KEEP_CACHE, FOPEN_NOFLUSH"
+    kernel.call(_READ, fault(0, 1, fh=handle), pid=me)
+    assert kernel.paging.reads == [(_FILE, 0, 1, True)]
+    release = struct.pack("=QIIQ", handle, os.O_RDONLY, 0, 0)
+    assert kernel.call(_RELEASE, release) == (0, b""), "in the name of nobody"
+
+
+def test_files_of_others_are_passed_on(kernel: Kernel) -> None:
+    for opcode, body in (
+        (_OPEN, struct.pack("=II", os.O_RDWR, 0)),
+        (_RELEASE, struct.pack("=QIIQ", 3, os.O_RDWR, 0, 0)),
+    ):
+        sent = kernel.send(opcode, body)
+        assert kernel.pyfuse.recv(1 << 20) == sent
+
+
+# -- all others ----------------------------------------------------------------------------
+
+
+def test_nothing_can_be_interrupted(kernel: Kernel) -> None:
+    assert kernel.call(_INTERRUPT, struct.pack("=Q", 2)) == (errno.ENOSYS, b"")
+
+
+@pytest.mark.parametrize("size", [0, 1, 24, 39, 40, 41, 65536])
+def test_others_are_passed_on_byte_for_byte(kernel: Kernel, size: int) -> None:
+    name = b"user.a\0"
+    body = (struct.pack("=II", size, 0) + name + os.urandom(size))[: max(size, 1)]
+    for opcode in (_GETATTR, _SETXATTR):
+        sent = kernel.send(opcode, body)
+        assert kernel.pyfuse.recv(1 << 20) == sent
+    sent = kernel.send(_SETXATTR, struct.pack("=II", size, 0) + name + os.urandom(size))
+    assert kernel.pyfuse.recv(1 << 20) == sent
+
+
+def test_a_short_request_after_a_long_one(kernel: Kernel) -> None:
+    """What is left of the last one in the buffers is nobody's business."""
+    kernel.call(_WRITE, fault(0, 4096) + b"x" * 4096)
+    sent = kernel.send(_GETATTR, bytes(16))
+    assert kernel.pyfuse.recv(1 << 20) == sent
+
+
+@pytest.mark.parametrize("opcode", [_READ, _WRITE])
+def test_faults_of_what_has_no_pages_are_passed_on(kernel: Kernel, opcode: int) -> None:
+    sent = kernel.send(opcode, fault(0, 5) + b"x" * 5, ino=_OTHER)
+    assert kernel.pyfuse.recv(1 << 20) == sent
+    assert not kernel.paging.reads
+    assert not kernel.paging.writes
+
+
+@pytest.mark.parametrize("size", [0, 100, 200_000])
+def test_answers_are_passed_back(kernel: Kernel, size: int) -> None:
+    answer = struct.pack("=IiQ", 16 + size, 0, 4) + os.urandom(size)
+    kernel.pyfuse.send(answer)
+    assert kernel.device.recv(1 << 20) == answer
+
+
+# -- leading -------------------------------------------------------------------------------
+
+
+def test_another_one_leads_while_one_waits(kernel: Kernel) -> None:
+    kernel.paging.far = 1 << 20
+    for number in range(5):
+        kernel.send(_READ, fault((1 << 20) + number, 7))
+    for _ in range(5):
+        assert kernel.paging.inside.acquire(timeout=_SECONDS)
+    assert kernel.call(_READ, fault(5, 1)) == (0, b"5")
+    sent = kernel.send(_GETATTR, bytes(16))
+    assert kernel.pyfuse.recv(1 << 20) == sent
+    kernel.paging.gate.set()
+    answers = sorted(kernel.answer() for _ in range(5))
+    expected = [(2 * at + 2, 0, b"%d" % ((1 << 20) + at)) for at in range(5)]
+    assert answers == expected, "each has its own"
+
+
+def test_no_two_lead(kernel: Kernel) -> None:
+    """After all have waited there is one that leads, and no more."""
+    kernel.paging.far = 0
+    for _ in range(3):
+        for _ in range(8):
+            kernel.send(_READ, fault(1, 1))
+        for _ in range(8):
+            assert kernel.paging.inside.acquire(timeout=_SECONDS)
+        assert not kernel.requests._lead.lock.locked(), "nobody is left"
+        kernel.paging.gate.set()
+        assert {kernel.answer()[1:] for _ in range(8)} == {(0, b"1")}
+        soon(kernel.requests._lead.lock.locked)
+        kernel.paging.gate.clear()
+
+
+# -- the end -------------------------------------------------------------------------------
+
+
+def _run_out(device: int) -> None:
+    """Requests on a device that fails, to their end."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ended = threading.Event()
+    paging: Any = FakePaging()
+    before = set(threading.enumerate())
+    Requests(device, ours, paging, ended.set).start()
+    assert ended.wait(_SECONDS)
+    theirs.close()
+    for thread in set(threading.enumerate()) - before:
+        thread.join(_SECONDS)
+        assert not thread.is_alive(), thread.name
+    ours.close()
+
+
+def test_a_connection_that_is_gone(caplog: pytest.LogCaptureFixture) -> None:
+    device = os.open("/dev/null", os.O_WRONLY)  # reading it is EBADF
+    _run_out(device)
+    os.close(device)
+    assert caplog.records == []
+
+
+def test_a_device_that_fails(caplog: pytest.LogCaptureFixture) -> None:
+    device = os.open("/", os.O_RDONLY)
+    _run_out(device)
+    os.close(device)
+    assert "no more requests can be taken" in caplog.text
