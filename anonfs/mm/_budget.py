@@ -41,8 +41,9 @@ class Budget:
 
     @property
     def needed(self) -> int:
-        """What of the cost is left when all free frames are given up."""
-        return max(self._frames.used, self.staging) + self._loaded.pages
+        """What of the cost is left when the free frames beyond the staging are given up."""
+        kept = max(self._frames.used, self.staging)
+        return min(self._frames.resident, kept) + self._loaded.pages
 
     @property
     def spare(self) -> int:

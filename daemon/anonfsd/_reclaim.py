@@ -87,8 +87,6 @@ class Reclaim:
         """
         if self._budget.is_over:
             self._unload_wanted.notify_all()
-        if self._budget.is_short:
-            self._reclaiming = True
             self._wake_swapping()
 
     def note_write(self) -> None:
