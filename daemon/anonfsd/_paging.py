@@ -91,14 +91,15 @@ class Paging:
     def _read(self, ino: int, offset: int, size: int, thread: Receiver, *, own: bool) -> None:
         with self._lock:
             inode, info = self._pages_of(ino)
+            first = offset >> PAGE_SHIFT
+            if self._budget.is_exceeded and not own:
+                self._hold_back(info, first, pages_for(offset + size) - first, thread)
+                inode, info = self._pages_of(ino)
             size = min(size, inode.size - offset)
             if size <= 0:
                 thread.reply(b"")
                 return
-            first = offset >> PAGE_SHIFT
             count = pages_for(offset + size) - first
-            if self._budget.is_exceeded and not own:
-                self._hold_back(info, first, count, thread)
             self._filesystem.promising.hand_out(inode, first, count)
             found = self._memory.begin_read(info, offset, size)
             self._memory.loaded.load(info, first, count, touched=not own)
@@ -133,16 +134,18 @@ class Paging:
             return
         thread.let_lead()
         loaded.hold(info, first, count, 1)
-        # The hand passes over what is held back; a swap-out does not.
-        self._wait_while(
-            lambda: (
-                self._budget.is_exceeded
-                and not self._reclaim.is_stuck
-                and not loaded.is_unloading(info, first, count)
+        try:
+            # The hand passes over what is held back; a swap-out does not.
+            self._wait_while(
+                lambda: (
+                    self._budget.is_exceeded
+                    and not self._reclaim.is_stuck
+                    and not loaded.is_unloading(info, first, count)
+                )
             )
-        )
-        loaded.hold(info, first, count, -1)
-        self._reclaim.is_stuck = False
+        finally:
+            loaded.hold(info, first, count, -1)
+            self._reclaim.is_stuck = False
 
     def _wait_while(self, condition: Callable[[], bool]) -> None:
         """Wait for reclaim while ``condition`` holds, but not for long."""

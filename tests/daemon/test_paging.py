@@ -324,6 +324,22 @@ def test_a_read_is_held_back_until_cost_sinks(
     assert paged.memory.counters.throttled == 1
 
 
+@pytest.mark.parametrize("failed", [False, True])
+def test_a_read_that_was_held_back_looks_again(
+    paged: Paged, dear: Inode, monkeypatch: pytest.MonkeyPatch, failed: bool
+) -> None:
+    _patience(monkeypatch, 1000.0)
+    reading = in_thread(paged.read, dear.ino, 1500 * PAGE_SIZE, 2 * PAGE_SIZE)
+    soon(lambda: _held(paged) == 1)
+    with paged.lock:
+        assert paged.paging.truncate(dear, 1500 * PAGE_SIZE + 5)
+        paged.failing.failed = failed
+        _allow(paged, 1000)
+        paged.reclaim.room.notify_all()
+    assert reading() == ("EIO" if failed else bytes(5))
+    assert paged.memory.loaded.pages == 600 + (not failed)
+
+
 def test_a_read_is_held_back_for_so_long(
     paged: Paged, dear: Inode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
