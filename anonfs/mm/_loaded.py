@@ -231,6 +231,19 @@ class LoadedPages:
                 _take(unload, chunk, victims)
         return unload
 
+    def upcoming(self, unload: Unload) -> list[tuple[int, int]]:
+        """Runs of about as many pages as those of ``unload`` that the hand comes to next.
+
+        Only of the same inode: it is a hint to begin writing them back.
+        """
+        runs, pages = [], 0
+        for chunk in self._queue:
+            if pages >= unload.pages or chunk.info is not unload.info:
+                break
+            runs.append((chunk.index << LEAF_SHIFT, ENTRIES_PER_LEAF))
+            pages += chunk.loaded.bit_count()
+        return runs
+
     def begin_range(self, info: "AnonInodeInfo", first: int, count: int) -> Unload:
         """``count`` pages from ``first``, loaded or not, cold or not; no unload is under way."""
         self._ranged = unload = Unload(info)

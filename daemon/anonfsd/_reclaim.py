@@ -146,8 +146,9 @@ class Reclaim:
         with self._one_unload:
             with self._lock:
                 unload = self._next_unload()
+                upcoming = self._memory.loaded.upcoming(unload) if unload is not None else []
             if unload is not None:
-                self._drop(unload)
+                self._drop(unload, upcoming)
                 return
         with self._lock:
             if not self._budget.is_short:
@@ -173,10 +174,10 @@ class Reclaim:
         self.is_stuck = unload is None
         return unload
 
-    def _drop(self, unload: Unload) -> None:
+    def _drop(self, unload: Unload, upcoming: list[tuple[int, int]]) -> None:
         """Have the pages of ``unload`` dropped, and account for it."""
         try:
-            self._unloading.drop(unload.info.ino, unload.runs)
+            self._unloading.drop(unload.info.ino, unload.runs, upcoming)
         except BaseException:
             with self._lock:
                 self._memory.loaded.abandon(unload)
@@ -201,14 +202,13 @@ class Reclaim:
                 unload = self._memory.loaded.begin_range(info, first, last - first + 1)
                 self.room.notify_all()  # READs of these pages are not to wait any longer
             try:
-                self._drop(unload)
+                self._drop(unload, [])
             finally:
                 with self._lock:
                     self._unload_wanted.notify_all()  # It closes what was opened.
         with self._lock:
             while first <= last:
                 first = self._swap_out_some(info, first, last)
-            self._unload_wanted.notify_all()  # it closes what is open after a while
             # Others may have had pages of these on their way already.
             leaving = set(self._memory.evictions)
             while leaving & self._memory.evictions:

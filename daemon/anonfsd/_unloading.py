@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 _NOTIFY_INVAL_INODE = 2
 _INVALIDATE = struct.Struct("=IiQQqq")  # len, code, unique; inode, offset, length
+_SYNC = 2  # SYNC_FILE_RANGE_WRITE
 _SYNC_AND_WAIT = 7  # SYNC_FILE_RANGE_WAIT_BEFORE | _WRITE | _WAIT_AFTER
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -37,20 +38,27 @@ class Unloading:
         self._device = device
         self._files = files
 
-    def drop(self, ino: int, runs: list[tuple[int, int]]) -> None:
+    def drop(self, ino: int, runs: list[tuple[int, int]], upcoming: list[tuple[int, int]]) -> None:
         """Write back and drop ``runs`` of pages (first, count) of an inode.
+
+        ``upcoming`` are those that are to be dropped next: it only begins to write them back, so
+        that the daemon takes WRITEs while the kernel drops pages.
 
         Raises OSError: that of a write that failed, and nothing was dropped.
         """
-        self._write_back(ino, runs)
+        self._write_back(ino, runs, upcoming)
         for first, count in runs:
             self._invalidate(ino, first << PAGE_SHIFT, count << PAGE_SHIFT)
 
-    def _write_back(self, ino: int, runs: list[tuple[int, int]]) -> None:
+    def _write_back(
+        self, ino: int, runs: list[tuple[int, int]], upcoming: list[tuple[int, int]]
+    ) -> None:
         try:
             with self._files.open(ino) as fd:
+                for first, count in [*runs, *upcoming]:
+                    _sync_file_range(fd, first << PAGE_SHIFT, count << PAGE_SHIFT, _SYNC)
                 for first, count in runs:
-                    _sync_file_range(fd, first << PAGE_SHIFT, count << PAGE_SHIFT)
+                    _sync_file_range(fd, first << PAGE_SHIFT, count << PAGE_SHIFT, _SYNC_AND_WAIT)
         except OSError as error:
             # Any other error is one of a write: its page would be lost by the invalidation.
             if error.errno not in {errno.EPERM, errno.ESTALE}:
@@ -64,7 +72,6 @@ class Unloading:
             os.write(self._device, message)
 
 
-def _sync_file_range(fd: int, offset: int, length: int) -> None:
-    done = _libc.sync_file_range(fd, ctypes.c_int64(offset), ctypes.c_int64(length), _SYNC_AND_WAIT)
-    if done < 0:
+def _sync_file_range(fd: int, offset: int, length: int, flags: int) -> None:
+    if _libc.sync_file_range(fd, ctypes.c_int64(offset), ctypes.c_int64(length), flags) < 0:
         raise AnonfsError(ctypes.get_errno())

@@ -126,7 +126,7 @@ class FakeUnloading:
         self.before: Callable[[int, list[tuple[int, int]]], None] = lambda _ino, _runs: None
         self._files = files
 
-    def drop(self, ino: int, runs: list[tuple[int, int]]) -> None:
+    def drop(self, ino: int, runs: list[tuple[int, int]], _upcoming: list[tuple[int, int]]) -> None:
         self.entered.release()
         assert self.gate.wait(_SECONDS)
         if self.error is not None:

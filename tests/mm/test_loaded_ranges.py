@@ -38,3 +38,20 @@ def test_a_range_on_its_way_out_is_so_where_nothing_was_loaded(
     loaded.end(unload)
     assert not loaded.is_unloading(info, 0, 4096)
     assert loaded.pages == 0
+
+
+def test_what_is_upcoming_is_of_the_same_inode_and_no_more_than_what_goes(
+    memory: Memory,
+) -> None:
+    one, other, loaded = memory.create(Ino(1)), memory.create(Ino(2)), memory.loaded
+    loaded.load(one, 0, 4 * 512)
+    loaded.load(other, 0, 512)
+    unload = loaded.begin(512)
+    assert unload is not None
+    assert unload.runs == [(0, 512)]
+    assert loaded.upcoming(unload) == [(512, 512)]
+    loaded.end(unload)
+    unload = loaded.begin(2 * 512)
+    assert unload is not None
+    assert loaded.upcoming(unload) == [(3 * 512, 512)]
+    loaded.end(unload)
