@@ -220,10 +220,11 @@ class LoadedPages:
             if unload is not None and (unload.pages >= wanted or chunk.info is not unload.info):
                 break
             del self._queue[chunk]
-            busy = chunk.unloading or chunk.held_back
-            victims = 0 if busy else chunk.loaded & ~chunk.active
+            victims = 0
+            if not (chunk.unloading or chunk.held_back):
+                victims = chunk.loaded & ~chunk.active
+                chunk.active = 0
             self.scanned += chunk.loaded.bit_count()
-            chunk.active = 0
             if chunk.loaded != victims:
                 self._queue[chunk] = None
             if victims:

@@ -81,13 +81,13 @@ class Connection:
         pyfuse3.terminate()
 
     def close(self) -> None:
-        """Close the device: whoever still waits for an answer gets an error.
+        """Take no more requests.
 
-        A thread that waits for a request keeps the connection until the process ends.
+        The device is closed with the process, upon which whoever still waits for an answer gets an
+        error: until then threads wait for requests on it, and its number must not be reused.
         """
         self._requests.stop()
         pyfuse3.close(unmount=False)
-        os.close(self._device)
 
 
 def _widen(end: socket.socket) -> None:
