@@ -118,9 +118,14 @@ class Paging:
         loaded.hold(info, first, count, 1)
         # The hand passes over what is held back; a swap-out does not.
         self._wait_while(
-            lambda: self._budget.is_exceeded and not loaded.is_unloading(info, first, count)
+            lambda: (
+                self._budget.is_exceeded
+                and not self._reclaim.is_stuck
+                and not loaded.is_unloading(info, first, count)
+            )
         )
         loaded.hold(info, first, count, -1)
+        self._reclaim.is_stuck = False
 
     def _wait_while(self, condition: Callable[[], bool]) -> None:
         """Wait for reclaim while ``condition`` holds, but not for long."""

@@ -56,6 +56,8 @@ class Reclaim:
         self._swap_wanted = lock.condition()
         self._one_unload = threading.Lock()
         self._reclaiming = False
+        self.is_stuck = False
+        """Nothing can be unloaded: all that is loaded is next to what a READ held back asks for."""
         count = filesystem.memory.frames.count
         self._low, self._high = count // 32, count // 16
 
@@ -94,8 +96,8 @@ class Reclaim:
         self._wake_swapping()
 
     def _wake_swapping(self) -> None:
-        if self._frames_to_swap() > 0:
-            self._swap_wanted.notify()
+        if self._can_swap and self._frames_to_swap() > 0:
+            self._swap_wanted.notify_all()
 
     @property
     def is_behind(self) -> bool:
@@ -152,8 +154,8 @@ class Reclaim:
                 self._unload_wanted.wait(_IDLE_SECONDS if self._files.any_open else None)
             elif self._reclaiming:
                 # Whatever is loaded is wanted just now: frames may go to swap instead.
-                self._swap_wanted.notify_all()
-                self.room.wait(_IDLE_SECONDS)
+                self._wake_swapping()
+                self._unload_wanted.wait(_IDLE_SECONDS)
 
     def _next_unload(self) -> Unload | None:
         """What to unload now: first free frames are given up."""
@@ -161,14 +163,18 @@ class Reclaim:
         self._reclaiming = budget.is_short or (self._reclaiming and budget.excess > 0)
         if not self._reclaiming:
             return None
-        self._swap_wanted.notify_all()
+        self._wake_swapping()
         spare = min(budget.excess, frames.resident - budget.staging)
         if spare > 0:
             frames.trim(spare)
         if budget.excess <= 0:
             self.room.notify_all()
             return None
-        return self._memory.loaded.begin(min(budget.excess, _UNLOAD_BATCH))
+        unload = self._memory.loaded.begin(min(budget.excess, _UNLOAD_BATCH))
+        if unload is None and not self.is_stuck:
+            self.room.notify_all()
+        self.is_stuck = unload is None
+        return unload
 
     def _drop(self, unload: Unload) -> None:
         """Have the pages of ``unload`` dropped, and account for it."""
@@ -245,3 +251,4 @@ class Reclaim:
         if eviction.error is not None:
             log.error("swap cannot be written everywhere: %s", eviction.error)
         self.room.notify_all()
+        self.wake()  # frames that are free can be trimmed
