@@ -16,11 +16,15 @@ import pytest
 from anonfs.units import PAGE_SIZE
 from tests.posix.children import Child, hear, say
 from tests.posix.memory import Mapping
+from tests.posix.reference import outcome
 from tests.support.mounts import Mounted
 
 _PAGES = 4096
 _MANY = 150
 """More than pyfuse3 has workers by default."""
+
+_ROOM = 512 + 512 - 256
+"""Pages that a mount of 2 MiB and as much swap has room for."""
 
 
 def _open(path: Path, pages: int) -> int:
@@ -88,9 +92,10 @@ def _fill(path: Path, pages: int) -> None:
 def test_a_swap_out_that_finds_no_room_loses_nothing_however_often_it_is_tried(
     mount_factory: Callable[..., Mounted],
 ) -> None:
+    """All pages have their promise, but not all of them at once in swap."""
     mounted = mount_factory(budget="2M", swap_size="2M", overcommit=True)
     path = mounted.path / "f"
-    with Child(_fill, path, 2048) as child:
+    with Child(_fill, path, _ROOM) as child:
         assert child.said() == "filled"
         for _ in range(3):
             with pytest.raises(OSError) as caught:
@@ -98,6 +103,7 @@ def test_a_swap_out_that_finds_no_room_loses_nothing_however_often_it_is_tried(
             assert caught.value.errno == errno.ENOSPC
             child.tell("check")
             assert child.said() == 0
+        assert outcome((mounted.path / "other").write_bytes, b"x") == "ENOSPC"
         child.tell("end")
     os.truncate(path, 0)
     os.setxattr(path, "user.anonfs.swapout", b"all")
