@@ -204,6 +204,11 @@ class Reclaim:
         with self._lock:
             while first <= last:
                 first = self._swap_out_some(info, first, last)
+            self._unload_wanted.notify_all()  # it closes what is open after a while
+            # Others may have had pages of these on their way already.
+            leaving = set(self._memory.evictions)
+            while leaving & self._memory.evictions:
+                self.room.wait(_IDLE_SECONDS)
 
     def _swap_out_some(self, info: AnonInodeInfo, first: int, last: int) -> int:
         """Have some pages from ``first`` to ``last`` swapped out; returns where to go on."""

@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import psutil
 import pytest
 
 from anonfs.units import PAGE_SIZE
-from tests.lifecycle.places import Place, Started, anonfs, anonfs_mount
+from tests.lifecycle.places import Place, Started, anonfs, anonfs_mount, program
 from tests.posix.children import Child, eventually, hear, say
 from tests.posix.memory import Mapping
 from tests.posix.reference import outcome
@@ -22,6 +23,8 @@ from tests.support.programs import environment, python
 _SECONDS = 20.0
 _PAGES = 64
 _FAR = 4 << 20
+_GRACE = 4.0
+"""Less than the daemon waits for others to be done."""
 
 
 def _use(path: Path) -> None:
@@ -77,6 +80,17 @@ def test_a_signal_ends_an_idle_mount(mounted: Mounted, number: signal.Signals) -
     mounted.process.send_signal(number)
     assert mounted.process.wait(_SECONDS) == 0
     assert mount_at(mounted.path) is None
+
+
+def test_the_daemon_keeps_no_mount_alive_itself(mounted: Mounted) -> None:
+    """It opened a file to have it swapped out, and has nothing more to do with it."""
+    path = mounted.path / "f"
+    path.write_bytes(b"x" * PAGE_SIZE)
+    os.setxattr(path, "user.anonfs.swapout", b"all")
+    subprocess.run([program("umount"), str(mounted.path)], check=True)
+    began = time.monotonic()
+    assert mounted.process.wait(_SECONDS) == 0
+    assert time.monotonic() - began < _GRACE
 
 
 def test_more_signals_are_harmless(mounted: Mounted) -> None:

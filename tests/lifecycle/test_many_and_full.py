@@ -79,6 +79,15 @@ def test_more_swap_outs_than_workers_all_end(mounted: Mounted) -> None:
         os.close(fd)
 
 
+def test_what_was_swapped_out_is_on_swap(mount_factory: Callable[..., Mounted]) -> None:
+    """Even where reclaim has some of it on its way."""
+    path = mount_factory(budget="4M", arguments=()).path / "f"
+    for turn in range(150):
+        path.write_bytes(b"%08d" % turn * 512 * 1024)
+        os.setxattr(path, "user.anonfs.swapout", b"all")
+        assert b"in_core=0 on_swap=1024" in os.getxattr(path, "user.anonfs.pages"), turn
+
+
 def _fill(path: Path, pages: int) -> None:
     mapping = Mapping(_open(path, pages), pages * PAGE_SIZE)
     for page in range(pages):
