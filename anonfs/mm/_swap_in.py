@@ -27,7 +27,8 @@ __all__ = ["BadPageError", "SwapIn"]
 class BadPageError(AnonfsError):
     """EIO: ``pages`` of inode ``ino`` did not come back from ``slots`` as they were written.
 
-    ``unreadable`` is how many the store failed to read; the others had a wrong checksum.
+    ``unreadable`` is how many the store failed to read; the others had a wrong checksum. ``what``
+    says it all in a line.
     """
 
     def __init__(self, ino: Ino, pages: list[int], slots: list[int], unreadable: int) -> None:
@@ -39,7 +40,8 @@ class BadPageError(AnonfsError):
         why = "unreadable" if unreadable == len(pages) else "damaged"
         if 0 < unreadable < len(pages):
             why = "unreadable or damaged"
-        super().__init__(errno.EIO, f"inode {ino}: {why} on swap: page {named}")
+        self.what = f"inode {ino}: {why} on swap: page {named}"
+        super().__init__(errno.EIO, self.what)
 
 
 class SwapIn:

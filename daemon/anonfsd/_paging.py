@@ -14,7 +14,7 @@ from typing import Protocol
 
 from anonfs.errors import AnonfsError
 from anonfs.mm import AnonInodeInfo, BadPageError, Budget, PageCut, PageRead, Work
-from anonfs.units import PAGE_SHIFT, pages_for
+from anonfs.units import PAGE_SHIFT, Ino, pages_for
 from anonfs.vfs import FileSystem, Inode
 from anonfsd._answers import Failing, errno_for
 from anonfsd._engine_lock import EngineLock
@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 _HOLD_SECONDS = 1.0
 _FAILING_SECONDS = 10.0
+_MOST_TOLD = 1000  # inodes
 _MOST_HELD = 6  # of the request threads, see `Requests`
 
 
@@ -60,6 +61,7 @@ class Paging:
         self._reclaim = reclaim
         self._failing = failing
         self._held = 0
+        self._told: dict[Ino, set[tuple[int, int]]] = {}
 
     def serves(self, ino: int) -> bool:
         """Whether ``ino`` is a file with pages."""
@@ -202,8 +204,18 @@ class Paging:
         try:
             self._lock.perform(work)
         except BadPageError as error:
-            log.error("%s", error)  # noqa: TRY400
+            self._tell_of(error)
             raise
+
+    def _tell_of(self, error: BadPageError) -> None:
+        """Log each bad page once, for the kernel asks again, and so do programs."""
+        bad = set(zip(error.pages, error.slots, strict=True))
+        if len(self._told) > _MOST_TOLD:
+            self._told.clear()
+        told = self._told.setdefault(error.ino, set())
+        if not bad <= told:
+            told |= bad
+            log.error("%s", error.what)
 
     # -- truncating ------------------------------------------------------------------------
 
