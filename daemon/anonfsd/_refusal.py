@@ -11,10 +11,18 @@ log = logging.getLogger(__name__)
 
 
 class FirstRefusal:
-    """Logs one line in the life of the mount at ``point``, whatever its programs try."""
+    """Logs one line in the life of the mount at ``point``, whatever its programs try.
 
-    def __init__(self, point: Path) -> None:
+    With ``overcommit`` that may be all there is to tell why one of them died of SIGBUS.
+    """
+
+    def __init__(self, point: Path, *, overcommit: bool) -> None:
         self._point = point
+        self._advice = (
+            "a larger --budget or --swap-size makes more of it"
+            if overcommit
+            else "for programs that make sparse giants, mount with --overcommit"
+        )
         self._told = False
 
     def __call__(self, asked: int, left: int) -> None:
@@ -23,9 +31,9 @@ class FirstRefusal:
             return
         self._told = True
         log.warning(
-            "%s: refused for want of room, %s asked for and %s left;"
-            " for programs that make sparse giants, mount with --overcommit",
+            "%s: refused for want of room, %s asked for and %s left; %s",
             self._point,
             format_size(asked * PAGE_SIZE),
             format_size(left * PAGE_SIZE),
+            self._advice,
         )

@@ -105,8 +105,7 @@ class _Server:
         memory = Memory(image, swap)
         root = NewInode(mode, os.getuid(), os.getgid())
         self._filesystem = FileSystem(image, memory, root, overcommit=options.overcommit)
-        if not options.overcommit:
-            memory.promises.on_refusal = FirstRefusal(mounted.point)
+        memory.promises.on_refusal = FirstRefusal(mounted.point, overcommit=options.overcommit)
         budget = Budget(options.frames, memory.frames, memory.loaded)
         files = OwnFiles(mounted)
         self._operations = operations = TreeOperations(self._filesystem, self._end_soon)

@@ -129,6 +129,7 @@ def test_stores_beyond_the_room_get_sigbus_and_the_others_stay(small: Mounted) -
             assert _reserved(writer.path) >= _allocated(writer.path) >= writer.count
         for fd in watched:
             os.fsync(fd)  # A WRITE that had failed would be told here.
+    assert small.log_text().count("refused for want of room") == 1
     _check_given_back(small)
 
 
