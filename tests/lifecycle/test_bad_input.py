@@ -1,14 +1,22 @@
 """Whatever cannot be mounted is refused in one line, with status 2, and leaves nothing."""
 
+import os
+import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
+from anonfs.units import PAGE_SIZE
 from anonfsd._options import OptionError, Options, parse_arguments
+from tests.conftest import skip_or_fail
 from tests.lifecycle.places import Front, Place, Started, anonfs, anonfsd, program
-from tests.posix.children import NOBODY, as_user
+from tests.posix.children import NOBODY, Child, as_user, eventually, in_child, say
+from tests.posix.descriptors import descriptor
+from tests.posix.memory import Mapping
+from tests.posix.reference import outcome
 from tests.support.mountinfo import mount_at
 from tests.support.mounts import Mounted
 
@@ -81,6 +89,7 @@ def test_a_device_that_is_not_fuse(place: Place, front: Front) -> None:
     ("options", "words"),
     [
         (("--budget", "2047K"), ("2047K", "2 MiB is the least")),
+        (("--budget", "0"), ("--budget 0", "2 MiB is the least")),
         (("--budget", "900T"), ("900T", "memory available")),
         (("--budget", "much"), ("'much' is not a size", "256M")),
         (("--swap-size=-1G",), ("'-1G' is not a size",)),
@@ -121,6 +130,96 @@ def test_swap_on_a_full_disk(place: Place, front: Front) -> None:
     started = front(place, "--swap", str(place.disk / "swap"), "--keep-swap")
     _check_refused(place, started, "does not fit on its disk", "--swap-size")
     assert list(place.disk.iterdir()) == []
+
+
+def test_a_little_more_than_the_memory_available(place: Place, front: Front) -> None:
+    budget = psutil.virtual_memory().available + (1 << 30)
+    _check_refused(place, front(place, "--budget", str(budget)), str(budget), "memory available")
+
+
+def test_swap_that_is_exhausted(place: Place) -> None:
+    """It is said to whoever asks for too much, each time, and once in the log."""
+    assert anonfsd(place, "--budget", "2M", "--swap-size", "2M") == Started(None, "")
+    path = place.point / "f"
+    room = (512 + 512 - 256) * PAGE_SIZE
+    path.write_bytes(b"x" * room)
+    for _ in range(3):
+        with descriptor(path) as fd:
+            assert outcome(os.pwrite, fd, b"y", room) == "ENOSPC"
+            assert outcome(os.ftruncate, fd, room + 1) == "ENOSPC"
+        assert outcome((place.point / "g").write_bytes, b"y") == "ENOSPC"
+        # All of it has a place, but not all at once in swap.
+        assert outcome(os.setxattr, path, "user.anonfs.swapout", b"all") == "ENOSPC"
+    assert path.read_bytes() == b"x" * room
+    log = place.log.read_text(encoding="utf-8")
+    assert log.count("refused for want of room") == 1
+    assert "ERROR" not in log
+
+
+@pytest.fixture
+def memory_group(as_root: None) -> Iterator[Path]:
+    """An empty memory cgroup, of version 1, below our own."""
+    del as_root
+    groups = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+    ours = [line.split(":", 2)[2] for line in groups if line.split(":")[1] == "memory"]
+    found = [
+        group
+        for name in ours
+        for root in ("/sys/fs/cgroup/memory", f"/sys/fs/cgroup/memory{name}")
+        if (group := Path(root)) and (group / "memory.limit_in_bytes").exists()
+    ]
+    made = found[-1] / f"anonfs-test-{os.getpid()}" if found else None
+    if made is None or outcome(made.mkdir) is not None:
+        skip_or_fail("no memory cgroup (version 1) can be made")
+        raise AssertionError
+    yield made
+    eventually(lambda: outcome(made.rmdir) is None, "nobody is in the memory cgroup any more")
+
+
+def _limited(group: Path) -> bool:
+    used = int((group / "memory.usage_in_bytes").read_text("ascii"))
+    limit = str(used + (8 << 20))
+    return outcome((group / "memory.limit_in_bytes").write_text, limit) == len(limit)
+
+
+def _write_much(path: Path) -> object:
+    """Write far more than there is memory for, and say how that ends."""
+    with descriptor(path) as fd:
+        for _ in range(128):
+            written = outcome(os.write, fd, b"x" * (1 << 20))
+            if written != 1 << 20:
+                return written
+    return "all written"
+
+
+def _dirty_for_ever(path: Path) -> None:
+    size = 64 << 20
+    with descriptor(path) as fd:
+        os.ftruncate(fd, size)
+        mapping = Mapping(fd, size)
+    say("runs")
+    while True:
+        for offset in range(0, size, PAGE_SIZE):
+            mapping.write(offset, b"x")
+
+
+def test_a_daemon_that_runs_out_of_memory(place: Place, memory_group: Path) -> None:
+    """It says so, or the OOM killer ends it; nobody waits for ever, and the mount can be freed."""
+    enter = f'echo $$ > {memory_group}/cgroup.procs && exec "$@"'
+    before = (program("sh"), "-c", enter, "sh")
+    assert anonfsd(place, "--budget", "256M", "--swap-size", "256M", before=before) == Started(
+        None, ""
+    )
+    with Child(_dirty_for_ever, place.point / "mapped") as child:
+        assert child.said() == "runs"
+        eventually(lambda: _limited(memory_group), "a little more than it has is all it can have")
+        ended = in_child(outcome, _write_much, place.point / "f")
+        assert ended in {"EIO", "ENOMEM", "ENOTCONN", "ECONNABORTED", "all written"}
+        child.kill()
+        assert child.wait() in {-signal.SIGBUS, -signal.SIGKILL}
+    done = anonfs("umount", str(place.point))
+    assert (done.returncode, mount_at(place.point)) == (0, None), done
+    eventually(lambda: not place.daemons(), "the daemon ends")
 
 
 @pytest.mark.usefixtures("as_root")
