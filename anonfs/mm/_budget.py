@@ -45,6 +45,11 @@ class Budget:
         return self.cost - self.target
 
     @property
+    def pressure(self) -> int:
+        """The excess that is left when all free frames are given up; 0 or less: none."""
+        return max(self._frames.used, self.staging) + self._loaded.pages - self.target
+
+    @property
     def is_short(self) -> bool:
         """Whether reclaim should begin."""
         return self.cost > self.start

@@ -168,6 +168,7 @@ class Reclaim:
         if spare > 0:
             frames.trim(spare)
         if budget.excess <= 0:
+            self._reclaiming = False
             self.room.notify_all()
             return None
         unload = self._memory.loaded.begin(min(budget.excess, _UNLOAD_BATCH))
@@ -238,8 +239,9 @@ class Reclaim:
 
     def _frames_to_swap(self) -> int:
         """How many frames should go to swap; 0 or less: none."""
-        frames = self._memory.frames
-        wanted = frames.used - self._budget.staging // 2 if self._reclaiming else 0
+        frames, budget = self._memory.frames, self._budget
+        needed = self._reclaiming and budget.pressure > 0
+        wanted = frames.used - budget.staging // 2 if needed else 0
         if frames.free < self._low:
             wanted = max(wanted, self._high - frames.free)
         return wanted

@@ -70,3 +70,24 @@ def test_reclaim_begins_whoever_notices_first(stage: _Stage, info: AnonInodeInfo
         eviction = reclaim._next_eviction()
         assert eviction is not None
         eviction.abandon()
+
+
+def test_nothing_goes_to_swap_while_free_frames_can_be_given_up(
+    stage: _Stage, info: AnonInodeInfo
+) -> None:
+    with stage.lock:
+        memory, reclaim = stage.memory, stage.reclaim
+        memory.write(info, 0, b"x" * (1500 << 12))
+        memory.clear(info, 500)
+        memory.loaded.load(info, 0, 600)
+        assert stage.budget.is_short
+        reclaim.note_write()
+        assert reclaim._next_eviction() is None
+        assert reclaim._next_unload() is None
+        assert not stage.budget.is_short
+        assert reclaim._next_eviction() is None
+        memory.loaded.load(info, 0, 1500)
+        reclaim.note_write()
+        eviction = reclaim._next_eviction()
+        assert eviction is not None
+        eviction.abandon()

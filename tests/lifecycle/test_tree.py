@@ -92,7 +92,7 @@ def test_meminfo_of_a_mount(mounted: Mounted) -> None:
 
 
 def test_a_page_map_that_no_attribute_holds(mount_factory: Callable[..., Mounted]) -> None:
-    mounted = mount_factory(budget="32M")
+    mounted = mount_factory(budget="64M")
     path = mounted.path / "f"
     pages = 8000
     with path.open("wb", buffering=0) as file:
