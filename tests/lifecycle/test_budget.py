@@ -137,7 +137,7 @@ def _check_agrees(mounted: Mounted, cost: Cost, paths: list[Path]) -> None:
 
 @pytest.fixture
 def small(mount_factory: Callable[..., Mounted]) -> Mounted:
-    return mount_factory(budget="8M", swap_size="64M")
+    return mount_factory(budget="8M", swap_size="64M", arguments=())
 
 
 def test_what_is_missed_again_and_again_is_left_alone(small: Mounted) -> None:
@@ -157,7 +157,7 @@ def test_what_is_missed_again_and_again_is_left_alone(small: Mounted) -> None:
     for start in range(0, 8192, 1024):
         touch("scanned", scanned, range(start, start + 1024))
         touch("hot", hot, range(64))
-    for start in range(0, 8192, 512):
+    for start in range(0, 4096, 512):
         touch("scanned", scanned, range(start, start + 512))
         touch("hot", hot, range(64))
     assert client.meminfo().counters.reclaim_refaulted > 0
