@@ -66,7 +66,7 @@ class Paging:
         self._reclaim = reclaim
         self._failing = failing
         self._read_ahead = read_ahead
-        self._streams = Streams(min(_LARGEST_WINDOW, budget.pages // 16))
+        self._streams = Streams(min(_LARGEST_WINDOW, budget.pages // 32))
         self._held = 0
         self._told: dict[Ino, set[tuple[int, int]]] = {}
 
@@ -114,9 +114,9 @@ class Paging:
         thread.reply(found.data)
 
     def _note_stream(self, inode: Inode, info: AnonInodeInfo, first: int, count: int) -> None:
-        """Read ahead, if this READ goes on where others ended."""
+        """Read ahead, if this READ goes on where others ended and there is room."""
         for start, pages in self._streams.note(info, first, count):
-            if start << PAGE_SHIFT < inode.size:
+            if start << PAGE_SHIFT < inode.size and not self._budget.is_exceeded:
                 self._read_ahead(inode.ino, start, pages)
 
     def _pages_of(self, ino: int) -> tuple[Inode, AnonInodeInfo]:

@@ -102,7 +102,7 @@ class Reclaim:
     def is_behind(self) -> bool:
         """Whether frames come faster than they go to swap."""
         frames, budget = self._memory.frames, self._budget
-        return budget.is_exceeded and frames.used > 2 * budget.staging and self._can_swap
+        return budget.is_exceeded and frames.used > budget.staging and self._can_swap
 
     @property
     def _can_swap(self) -> bool:
