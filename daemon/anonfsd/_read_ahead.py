@@ -11,6 +11,7 @@ import logging
 import os
 import queue
 import threading
+from collections.abc import Callable
 
 from anonfs.units import PAGE_SHIFT
 from anonfsd._own_files import OwnFiles
@@ -24,10 +25,11 @@ _STEP = 256 << PAGE_SHIFT  # the read-ahead of a file of ours, see `Tuning`
 
 
 class ReadAhead:
-    """A thread that reads ahead in ``files``."""
+    """A thread that reads ahead in ``files``, as long as it is ``allowed`` to."""
 
-    def __init__(self, files: OwnFiles) -> None:
+    def __init__(self, files: OwnFiles, allowed: Callable[[], bool]) -> None:
         self._files = files
+        self._allowed = allowed
         self._asked: queue.SimpleQueue[tuple[int, int, int]] = queue.SimpleQueue()
         self._able = True
 
@@ -44,7 +46,8 @@ class ReadAhead:
         while True:
             ino, first, count = self._asked.get()
             try:
-                self._read(ino, first << PAGE_SHIFT, count << PAGE_SHIFT)
+                if self._allowed():
+                    self._read(ino, first << PAGE_SHIFT, count << PAGE_SHIFT)
             except OSError as error:
                 # Only root may open an inode by its number; anybody's may have gone.
                 self._able = error.errno != errno.EPERM

@@ -6,7 +6,6 @@ background tasks end while requests are still answered; the requests end; the de
 upon which whoever still has the mount open or mapped gets errors for what is not resident.
 """
 
-import ctypes
 import logging
 import os
 import signal
@@ -26,6 +25,7 @@ from anonfsd._connection import Connection
 from anonfsd._engine_lock import EngineLock
 from anonfsd._guard import Guard
 from anonfsd._inspection import Inspection
+from anonfsd._io_flusher import become_io_flusher, memory_is_limited
 from anonfsd._meminfo import MemStats
 from anonfsd._mounts import (
     abort,
@@ -52,7 +52,6 @@ log = logging.getLogger(__name__)
 
 _GRACE = 5.0
 _CHECK_INTERVAL = 0.25
-_PR_SET_IO_FLUSHER = 57
 
 
 def serve(options: Options, ready: Callable[[], None]) -> None:
@@ -72,9 +71,10 @@ def serve(options: Options, ready: Callable[[], None]) -> None:
         mounted, device = mount(options.mountpoint)
         guard = Guard.watch(mounted)
         stack.callback(guard.dismiss)
-        server = _Server(options, image, SwapArea(store), mounted, device, ready)
+        # Before there are other threads, which are what this one is.
+        flusher = become_io_flusher()
+        server = _Server(options, image, SwapArea(store), mounted, device, ready, flusher=flusher)
         without_mount.pop_all()
-        _write_swap_unthrottled()
         try:
             trio.run(server.run, instruments=[server.lock])
         finally:
@@ -91,6 +91,8 @@ class _Server:
         mounted: Mount,
         device: int,
         ready: Callable[[], None],
+        *,
+        flusher: bool,
     ) -> None:
         self.lock = EngineLock()
         self._mounted = mounted
@@ -115,7 +117,7 @@ class _Server:
         operations.reclaim = self._reclaim = Reclaim(
             self._filesystem, self.lock, budget, unloading, files, operations
         )
-        self._read_ahead = ReadAhead(files)
+        self._read_ahead = ReadAhead(files, lambda: flusher or not memory_is_limited())
         operations.paging = paging = Paging(
             self._filesystem, self.lock, budget, self._reclaim, operations, self._read_ahead.ask
         )
@@ -218,9 +220,3 @@ class _Server:
             await self._served.wait()
         if not self.served:
             abort(self._mounted)
-
-
-def _write_swap_unthrottled() -> None:
-    """Writes to the swap file are not to be held back for dirty pages that they help to clean."""
-    if os.geteuid() == 0:
-        ctypes.CDLL(None).prctl(_PR_SET_IO_FLUSHER, 1, 0, 0, 0)

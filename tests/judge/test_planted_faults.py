@@ -37,7 +37,7 @@ def test_crowd_finds_a_planted_race(mount_factory: Callable[..., Mounted], fault
     mounted = _with(mount_factory, fault)
     mounted.expects_errors = True
     # Either a process sees old bytes, or the checksum of the page does.
-    with pytest.raises(FaultFoundError, match="wrong byte|Input/output error"):
+    with pytest.raises(FaultFoundError, match=r"wrong byte|Input/output error"):
         crowd_directory(
             str(mounted.path), _SEED, _RACE_SECONDS, must_swap_out=True, rescue=mounted.abort
         )

@@ -13,7 +13,7 @@ from anonfs.units import PAGE_SIZE
 from anonfsd._options import OptionError, Options, parse_arguments
 from tests.conftest import skip_or_fail
 from tests.lifecycle.places import Front, Place, Started, anonfs, anonfsd, program
-from tests.posix.children import NOBODY, Child, as_user, eventually, in_child, say
+from tests.posix.children import NOBODY, Child, as_user, eventually, hear, in_child, say
 from tests.posix.descriptors import descriptor
 from tests.posix.memory import Mapping
 from tests.posix.reference import outcome
@@ -198,6 +198,7 @@ def _dirty_for_ever(path: Path) -> None:
         os.ftruncate(fd, size)
         mapping = Mapping(fd, size)
     say("runs")
+    hear()
     while True:
         for offset in range(0, size, PAGE_SIZE):
             mapping.write(offset, b"x")
@@ -213,6 +214,7 @@ def test_a_daemon_that_runs_out_of_memory(place: Place, memory_group: Path) -> N
     with Child(_dirty_for_ever, place.point / "mapped") as child:
         assert child.said() == "runs"
         eventually(lambda: _limited(memory_group), "a little more than it has is all it can have")
+        child.tell("go on")
         ended = in_child(outcome, _write_much, place.point / "f")
         assert ended in {"EIO", "ENOMEM", "ENOTCONN", "ECONNABORTED", "all written"}
         child.kill()
