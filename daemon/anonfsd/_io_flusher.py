@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["become_io_flusher", "memory_is_limited"]
+__all__ = ["become_io_flusher", "may_be_io_flusher", "memory_is_limited"]
 
-_PR_SET_IO_FLUSHER = 57
+_PR_SET_IO_FLUSHER, _PR_GET_IO_FLUSHER = 57, 58
 _ROOT = Path("/sys/fs/cgroup")
 _UNLIMITED = 1 << 62
 
@@ -22,6 +22,11 @@ _UNLIMITED = 1 << 62
 def become_io_flusher() -> bool:
     """Have this thread, and those that it starts, not wait for write-back; False if it may not."""
     return int(ctypes.CDLL(None).prctl(_PR_SET_IO_FLUSHER, 1, 0, 0, 0)) == 0
+
+
+def may_be_io_flusher() -> bool:
+    """Whether `become_io_flusher` would succeed: to ask takes the same capability."""
+    return int(ctypes.CDLL(None).prctl(_PR_GET_IO_FLUSHER, 0, 0, 0, 0)) >= 0
 
 
 def memory_is_limited(process: Path = Path("/proc/self"), root: Path = _ROOT) -> bool:

@@ -9,7 +9,8 @@ The tiers build on each other::
 
     none    an anonfs cannot be mounted
     basic   it mounts; the share ring shows what /proc shows of one's own processes
-    full    root: rings of all processes, loaded PTEs and page counts, write-back tuned
+    full    root: rings of all processes, loaded PTEs and page counts; memory beyond the budget is
+            written back in large requests, and streams are read ahead
     exact   userfaultfd: the kernel reports each fork, unmap and mremap as it happens
 
 ``python -m anonfsd.doctor`` prints the findings as JSON.
@@ -36,6 +37,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from anonfsd._io_flusher import may_be_io_flusher
 from anonfsd._mounts import others_allowed
 from anonfsd.pagemap import scan as pagemap_scan
 
@@ -257,6 +259,12 @@ def _kpagecount() -> str:
     return "readable"
 
 
+def _io_flusher() -> str:
+    if not may_be_io_flusher():
+        raise PermissionError(errno.EPERM, "needs CAP_SYS_RESOURCE")
+    return "the daemon never waits for write-back of its own"
+
+
 def _mount_types() -> dict[str, str]:
     """The mount table as mountpoint to type; the last mount at a place is the one that counts."""
     lines = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace").splitlines()
@@ -303,6 +311,13 @@ _CHECKS = (
            " holds"),
     _Check("PAGEMAP_SCAN", None, _pagemap_scan, "boot Linux 6.7 or later to scan large areas"
            " faster"),
+    _Check(
+        "I/O flusher",
+        None,
+        _io_flusher,
+        "mount with CAP_SYS_RESOURCE: without it no stream is read ahead while the memory cgroup of"
+        " the daemon has a limit",
+    ),
     _Check("fusectl", None, _fusectl, "run mount -t fusectl none /sys/fs/fuse/connections as"
            " root"),
     _Check("swap disk", None, _swap_disk, "mount with --swap PATH on a disk"),
