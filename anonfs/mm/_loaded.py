@@ -207,8 +207,18 @@ class LoadedPages:
 
     # -- unloading -------------------------------------------------------------------------
 
-    def begin(self, wanted: int) -> Unload | None:
+    @property
+    def at_hand(self) -> "AnonInodeInfo | None":
+        """Whose pages the hand comes to next."""
+        for chunk in self._queue:
+            if not (chunk.unloading or chunk.held_back):
+                return chunk.info
+        return None
+
+    def begin(self, wanted: int, info: "AnonInodeInfo | None" = None) -> Unload | None:
         """At least ``wanted`` cold pages of one inode where it has as many, or None.
+
+        With ``info``, which was `at_hand`, of that inode and no other.
 
         Chunks are taken whole, but for their active pages, which are not passed over again.
         """
@@ -217,11 +227,14 @@ class LoadedPages:
         while self._queue and looks:
             looks -= 1
             chunk = next(iter(self._queue))
+            busy = chunk.unloading or chunk.held_back
+            if info is not None and chunk.info is not info and not busy:
+                break
             if unload is not None and (unload.pages >= wanted or chunk.info is not unload.info):
                 break
             del self._queue[chunk]
             victims = 0
-            if not (chunk.unloading or chunk.held_back):
+            if not busy and (info is None or chunk.info is info):
                 victims = chunk.loaded & ~chunk.active
                 chunk.active = 0
             self.scanned += chunk.loaded.bit_count()

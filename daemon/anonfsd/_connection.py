@@ -42,17 +42,24 @@ _WORKERS = 1000  # each request that waits takes one; see Inspection for what bo
 class Connection:
     """The /dev/fuse descriptor ``device`` of a new mount.
 
-    ``paging`` answers READ and WRITE, ``operations`` all other requests.
+    ``paging`` answers READ and WRITE, ``operations`` all other requests; for ``granted`` see
+    `Requests`.
     """
 
-    def __init__(self, device: int, operations: pyfuse3.Operations, paging: Paging) -> None:
+    def __init__(
+        self,
+        device: int,
+        operations: pyfuse3.Operations,
+        paging: Paging,
+        granted: Callable[[int], None],
+    ) -> None:
         self._device = device
         self._operations = operations
         self._ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         for end in (self._ours, theirs):
             _widen(end)
         self._theirs = theirs.detach()
-        self._requests = Requests(device, self._ours, paging, self._stop_soon)
+        self._requests = Requests(device, self._ours, paging, granted, self._stop_soon)
         self._token: trio.lowlevel.TrioToken | None = None
 
     async def negotiate(self) -> None:

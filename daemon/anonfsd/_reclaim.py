@@ -19,6 +19,7 @@ from anonfs.mm import EVICTION_BATCH, AnonInodeInfo, Budget, Eviction, Unload
 from anonfs.vfs import FileSystem, Inode
 from anonfsd._answers import Failing, errno_for
 from anonfsd._engine_lock import EngineLock
+from anonfsd._inode_lock import InodeLock
 from anonfsd._own_files import OwnFiles
 from anonfsd._unloading import Unloading
 
@@ -42,6 +43,7 @@ class Reclaim:
         budget: Budget,
         unloading: Unloading,
         files: OwnFiles,
+        inode_lock: InodeLock,
         failing: Failing,
     ) -> None:
         self.room = lock.condition()
@@ -51,6 +53,7 @@ class Reclaim:
         self._budget = budget
         self._unloading = unloading
         self._files = files
+        self._inode_lock = inode_lock
         self._failing = failing
         self._unload_wanted = lock.condition()
         self._swap_wanted = lock.condition()
@@ -143,13 +146,13 @@ class Reclaim:
     def _unload_once(self) -> None:
         # However busy reclaim is: a file may be kept alive by this alone.
         self._files.close_idle(_IDLE_SECONDS)
-        with self._one_unload:
-            with self._lock:
-                unload = self._next_unload()
-                upcoming = self._memory.loaded.upcoming(unload) if unload is not None else []
-            if unload is not None:
-                self._drop(unload, upcoming)
-                return
+        with self._lock:
+            info = self._next_victim()
+        if info is not None:
+            # The lock of the inode first, as a swap-out on request has it.
+            with self._inode_lock.held(info.ino), self._one_unload:
+                self._unload_some(info)
+            return
         with self._lock:
             if not self._budget.is_short:
                 self._unload_wanted.wait(_IDLE_SECONDS if self._files.any_open else None)
@@ -158,9 +161,9 @@ class Reclaim:
                 self._wake_swapping()
                 self._unload_wanted.wait(_IDLE_SECONDS)
 
-    def _next_unload(self) -> Unload | None:
-        """What to unload now, once free frames have been given up."""
-        budget = self._budget
+    def _next_victim(self) -> AnonInodeInfo | None:
+        """Whose pages to unload now, once free frames have been given up."""
+        budget, loaded = self._budget, self._memory.loaded
         if budget.spare > 0:
             self._memory.frames.trim(budget.spare)
         self._reclaiming = budget.is_short or (self._reclaiming and budget.excess > 0)
@@ -168,11 +171,22 @@ class Reclaim:
             self.room.notify_all()
             return None
         self._wake_swapping()
-        unload = self._memory.loaded.begin(min(budget.excess, _UNLOAD_BATCH))
-        if unload is None and not self.is_stuck:
+        info = loaded.at_hand
+        if info is None and not self.is_stuck:
             self.room.notify_all()
-        self.is_stuck = unload is None
-        return unload
+        self.is_stuck = info is None
+        return info
+
+    def _unload_some(self, info: AnonInodeInfo) -> None:
+        """Unload cold pages of an inode whose lock is held, if it still has some."""
+        loaded = self._memory.loaded
+        with self._lock:
+            if self._budget.excess <= 0:
+                return
+            unload = loaded.begin(min(self._budget.excess, _UNLOAD_BATCH), info)
+            upcoming = loaded.upcoming(unload) if unload is not None else []
+        if unload is not None:
+            self._drop(unload, upcoming)
 
     def _drop(self, unload: Unload, upcoming: list[tuple[int, int]]) -> None:
         """Have the pages of ``unload`` dropped, and account for it."""

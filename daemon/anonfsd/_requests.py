@@ -9,7 +9,8 @@ over a socket, which it takes for its device, and what it answers goes from ther
                     └──all others──▶ socket ──▶ pyfuse3 ─┘ (by a thread of its own)
 
 So are the daemon's own opens (`OwnFiles`): nobody else needs to know of them, and with
-FOPEN_NOFLUSH the kernel does not write a whole file back when one is closed.
+FOPEN_NOFLUSH the kernel does not write a whole file back when one is closed. A SETXATTR of its own
+means that it has the lock of an inode (`InodeLock`).
 
 One thread is the *leader*, which alone waits for requests. Before it waits for a disk, or for room,
 it lets another one lead: so a fault that is served from memory meets no other thread, and any
@@ -37,7 +38,7 @@ __all__ = ["Requests"]
 
 log = logging.getLogger(__name__)
 
-_OPEN, _READ, _WRITE, _RELEASE, _INTERRUPT = 14, 15, 16, 18, 36
+_OPEN, _READ, _WRITE, _RELEASE, _SETXATTR, _INTERRUPT = 14, 15, 16, 18, 21, 36
 _IN = struct.Struct("=IIQQIII")  # len, opcode, unique, nodeid, uid, gid, pid
 _IN_SIZE = 40
 _RANGE = struct.Struct("=QQII")  # fuse_read_in, fuse_write_in: fh, offset, size, flags
@@ -61,15 +62,22 @@ _GONE = {errno.ENODEV, errno.EBADF, errno.ENOTCONN}
 class Requests:
     """Takes requests from ``device``; those that ``paging`` does not answer go to ``others``.
 
-    ``on_end`` is called, by a thread, once the connection is gone.
+    ``granted`` is called with the number of a SETXATTR of the daemon's own, and answers it later;
+    ``on_end``, by a thread, once the connection is gone.
     """
 
     def __init__(
-        self, device: int, others: socket.socket, paging: Paging, on_end: Callable[[], None]
+        self,
+        device: int,
+        others: socket.socket,
+        paging: Paging,
+        granted: Callable[[int], None],
+        on_end: Callable[[], None],
     ) -> None:
         self._device = device
         self._others = others
         self._paging = paging
+        self._granted = granted
         self._lead = _Lead()
         self._on_end = on_end
         self._ended = False
@@ -86,7 +94,7 @@ class Requests:
         self._ended = True
 
     def _serve(self) -> None:
-        worker = _Worker(self._device, self._others, self._paging, self._lead)
+        worker = _Worker(self._device, self._others, self._paging, self._granted, self._lead)
         try:
             while not self._ended:
                 worker.lead(lambda: self._ended)
@@ -127,10 +135,18 @@ class _Lead:
 class _Worker:
     """What one thread receives into, and what it does with a request."""
 
-    def __init__(self, device: int, others: socket.socket, paging: Paging, lead: _Lead) -> None:
+    def __init__(
+        self,
+        device: int,
+        others: socket.socket,
+        paging: Paging,
+        granted: Callable[[int], None],
+        lead: _Lead,
+    ) -> None:
         self._device = device
         self._others = others
         self._paging = paging
+        self._granted = granted
         self._lead = lead
         self._leads = False
         self._waited = False
@@ -186,6 +202,8 @@ class _Worker:
             opcode == _RELEASE and _RELEASE_IN.unpack_from(self._header, _IN_SIZE)[0] == _OWN_HANDLE
         ):
             self.reply(b"")
+        elif opcode == _SETXATTR and is_own_thread(pid):
+            self._granted(unique)
         elif opcode == _INTERRUPT:
             # Nothing here can be interrupted; the kernel need not try again.
             self._reply_error(errno.ENOSYS)

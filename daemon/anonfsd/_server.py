@@ -24,6 +24,7 @@ from anonfs.vm import ShareRing
 from anonfsd._connection import Connection
 from anonfsd._engine_lock import EngineLock
 from anonfsd._guard import Guard
+from anonfsd._inode_lock import InodeLock
 from anonfsd._inspection import Inspection
 from anonfsd._io_flusher import become_io_flusher, memory_is_limited
 from anonfsd._meminfo import MemStats
@@ -114,14 +115,15 @@ class _Server:
         files = OwnFiles(mounted, self._tuning)
         self._operations = operations = TreeOperations(self._filesystem, self._end_soon)
         unloading = Unloading(device, files)
+        self._inode_lock = inode_lock = InodeLock(device, files)
         operations.reclaim = self._reclaim = Reclaim(
-            self._filesystem, self.lock, budget, unloading, files, operations
+            self._filesystem, self.lock, budget, unloading, files, inode_lock, operations
         )
         self._read_ahead = ReadAhead(files, lambda: flusher or not memory_is_limited())
         operations.paging = paging = Paging(
             self._filesystem, self.lock, budget, self._reclaim, operations, self._read_ahead.ask
         )
-        self._connection = Connection(device, self._operations, paging)
+        self._connection = Connection(device, self._operations, paging, inode_lock.granted)
 
     @property
     def served(self) -> bool:
@@ -136,6 +138,7 @@ class _Server:
         self._token = trio.lowlevel.current_trio_token()
         await self._connection.negotiate()
         self._tuning.apply()
+        self._inode_lock.start()
         self._reclaim.start()
         self._read_ahead.start()
         try:

@@ -5,6 +5,7 @@ import stat
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from anonfs.mm import Budget, Image, Memory
@@ -149,6 +150,14 @@ class FakeUnloading:
                 )
 
 
+class FakeInodeLock:
+    """No other lock is in the way."""
+
+    @staticmethod
+    def held(_ino: int) -> AbstractContextManager[None]:
+        return nullcontext()
+
+
 class Paged:
     """A file system of ``frames`` and ``slots`` whose mount may cost ``budget`` pages."""
 
@@ -170,7 +179,7 @@ class Paged:
         self.files = FakeFiles()
         self.unloading = FakeUnloading(self.files)
         self.failing = FakeFailing()
-        neighbours: Any = (self.unloading, self.files, self.failing)
+        neighbours: Any = (self.unloading, self.files, FakeInodeLock(), self.failing)
         self.reclaim = Reclaim(self.filesystem, self.lock, self.budget, *neighbours)
         self.read_ahead: list[tuple[int, int, int]] = []
         self.paging = Paging(

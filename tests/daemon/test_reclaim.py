@@ -157,7 +157,7 @@ def test_no_frame_goes_to_swap_once_there_is_room(paged: Paged, store: FaultySto
     store.writes.clear()
     with paged.lock:
         assert paged.budget.is_over
-        assert paged.reclaim._next_unload() is None
+        assert paged.reclaim._next_victim() is None
         assert paged.budget.excess <= 0
         assert paged.reclaim._frames_to_swap() <= 0
 

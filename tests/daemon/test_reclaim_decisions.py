@@ -25,7 +25,7 @@ class _Stage:
         self.lock = EngineLock()
         self.budget = Budget(_FRAMES, self.memory.frames, self.memory.loaded)
         nobody: Any = None  # No thread is started, so nobody is asked.
-        self.reclaim = Reclaim(filesystem, self.lock, self.budget, nobody, nobody, nobody)
+        self.reclaim = Reclaim(filesystem, self.lock, self.budget, *[nobody] * 4)
 
     def is_stuck(self) -> bool:
         return self.reclaim.is_stuck
@@ -49,13 +49,11 @@ def test_nobody_waits_for_what_cannot_be_unloaded(stage: _Stage, info: AnonInode
         loaded.load(info, 0, 2 * _FRAMES)
         loaded.hold(info, 0, 2 * _FRAMES, 1)
         assert stage.budget.is_exceeded
-        assert reclaim._next_unload() is None
+        assert reclaim._next_victim() is None
         assert stage.is_stuck()
         loaded.hold(info, 0, 512, -1)
-        unload = reclaim._next_unload()
-        assert unload is not None
+        assert reclaim._next_victim() is info
         assert not stage.is_stuck()
-        loaded.end(unload)
 
 
 def test_reclaim_begins_whoever_notices_first(stage: _Stage, info: AnonInodeInfo) -> None:
@@ -81,7 +79,7 @@ def test_nothing_goes_to_swap_while_free_frames_can_be_given_up(
         assert stage.budget.spare > 0
         assert not stage.budget.is_short
         assert reclaim._next_eviction() is None
-        assert reclaim._next_unload() is None
+        assert reclaim._next_victim() is None
         assert stage.budget.spare == 0
         assert reclaim._next_eviction() is None
         memory.loaded.load(info, 0, 1500)

@@ -73,7 +73,10 @@ class Kernel:
         self.ended = threading.Event()
         paging: Any = self.paging
         before = set(threading.enumerate())
-        self.requests = Requests(self._theirs.fileno(), self._ours, paging, self.ended.set)
+        self.granted: list[int] = []
+        self.requests = Requests(
+            self._theirs.fileno(), self._ours, paging, self.granted.append, self.ended.set
+        )
         self.requests.start()
         self._threads = set(threading.enumerate()) - before
         self._unique = 0
@@ -255,7 +258,7 @@ def _run_out(device: int) -> None:
     ended = threading.Event()
     paging: Any = FakePaging()
     before = set(threading.enumerate())
-    Requests(device, ours, paging, ended.set).start()
+    Requests(device, ours, paging, print, ended.set).start()
     assert ended.wait(_SECONDS)
     theirs.close()
     for thread in set(threading.enumerate()) - before:
