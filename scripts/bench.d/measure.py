@@ -75,7 +75,7 @@ class Group:
     scenarios: Sequence[Scenario]
     quick: Sequence[Scenario] = ()
     large: Sequence[Scenario] = ()
-    budget: str = "512M"
+    budget: str = "1G"
     swap_size: str = "1G"
     overcommit: bool = False
     anew: bool = False
