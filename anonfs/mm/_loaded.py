@@ -180,10 +180,6 @@ class LoadedPages:
             for first, loaded in self.of(info)
         )
 
-    def count(self, info: "AnonInodeInfo") -> int:
-        """How many pages of ``info`` are loaded."""
-        return sum(chunk.loaded.bit_count() for chunk in self._chunks.get(info, {}).values())
-
     # -- holding back ----------------------------------------------------------------------
 
     def is_unloading(self, info: "AnonInodeInfo", first: int, count: int) -> bool:

@@ -94,8 +94,10 @@ class Reclaim:
 
     def note_write(self) -> None:
         """More frames are taken, and that may be more than there should be."""
-        self.wake()
-        self._wake_swapping()
+        if self._budget.is_over:
+            self.wake()
+        else:
+            self._wake_swapping()
 
     def _wake_swapping(self) -> None:
         if self._can_swap and self._frames_to_swap() > 0:
