@@ -10,7 +10,7 @@ from anonfs.mm._budget import Budget
 from anonfs.mm._counters import Counters
 from anonfs.mm._cut import PageCut
 from anonfs.mm._entry import PageState
-from anonfs.mm._fault import PageLoad, SwapRead
+from anonfs.mm._fault import OnePageRead, PageLoad, SwapRead
 from anonfs.mm._image import BlobStore, Image, NameTable
 from anonfs.mm._loaded import LoadedPages, Unload
 from anonfs.mm._memory import EVICTION_BATCH, Memory
@@ -32,6 +32,7 @@ __all__ = [
     "LoadedPages",
     "Memory",
     "NameTable",
+    "OnePageRead",
     "PageCut",
     "PageLoad",
     "PageState",

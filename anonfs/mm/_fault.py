@@ -12,7 +12,7 @@ import numpy as np
 
 from anonfs.mm._entry import Entries, PageState, numbers, slot_and_sum, states
 from anonfs.mm._swap_in import BadPageError, SwapIn
-from anonfs.swap import aligned_pages, checksum
+from anonfs.swap import AsyncReads, aligned_pages, checksum
 
 if TYPE_CHECKING:
     from anonfs.mm._anon_inode_info import AnonInodeInfo
@@ -85,6 +85,20 @@ class OnePageRead:
         try:
             self._memory.swap.read_page(self._slot, page)
         except OSError as error:
+            self.take(page, error)
+        else:
+            self.take(page, None)
+
+    def begin(self, reads: AsyncReads) -> int | None:
+        """In place of `run`: begin to read the slot; what is read is for `take`.
+
+        Returns the number of the read, or None: it has to be run.
+        """
+        return self._memory.swap.begin_read(self._slot, reads)
+
+    def take(self, page: memoryview, error: OSError | None) -> None:
+        """What was read, if there was no ``error``. Raises BadPageError."""
+        if error is not None:
             self._fail(1, error)
         if checksum(page) != self._sum:
             self._fail(0, None)

@@ -326,8 +326,7 @@ def _take(unload: Unload, chunk: _Chunk, victims: int) -> None:
     unload.pages += victims.bit_count()
     base = chunk.index << LEAF_SHIFT
     # What is not loaded costs nothing to drop, so only what is kept breaks a run.
-    runs = _runs(victims) if kept else [(0, ENTRIES_PER_LEAF)]
-    for first, count in runs:
+    for first, count in _runs(_ALL & ~kept):
         if unload.runs and sum(unload.runs[-1]) == base + first:
             first, count = unload.runs[-1][0] - base, unload.runs[-1][1] + count  # noqa: PLW2901
             unload.runs.pop()

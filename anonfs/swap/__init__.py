@@ -6,12 +6,14 @@ no page entry.
 """
 
 from anonfs.swap._area import SwapArea
+from anonfs.swap._async_reads import AsyncReads
 from anonfs.swap._buffers import aligned_pages
 from anonfs.swap._checksum import checksum, checksums
 from anonfs.swap._store import FileStore, MemoryStore, SwapStore
 from anonfs.swap._transfer import Transfer
 
 __all__ = [
+    "AsyncReads",
     "FileStore",
     "MemoryStore",
     "SwapArea",

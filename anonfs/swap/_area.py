@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from anonfs.errors import require
+from anonfs.swap._async_reads import AsyncReads
 from anonfs.swap._health import Health
 from anonfs.swap._pins import Pins
 from anonfs.swap._slot_map import SlotMap
@@ -128,6 +129,15 @@ class SwapArea:
     def read_page(self, slot: int, page: memoryview) -> None:
         """Read one slot, in a third of the time. Raises OSError."""
         self._store.read_into((slot - 1) << PAGE_SHIFT, page)
+
+    def async_reads(self, most: int) -> AsyncReads | None:
+        """What reads up to ``most`` slots side by side for one thread, where the store can."""
+        return self._store.async_reads(most)
+
+    @staticmethod
+    def begin_read(slot: int, reads: AsyncReads) -> int | None:
+        """`read_page` without waiting: the number that ``reads`` gives it, or None."""
+        return reads.submit((slot - 1) << PAGE_SHIFT)
 
     def read_into(self, slots: Slots, pages: memoryview, rows: Slots) -> Transfer:
         """Read each slot into the page of ``pages`` (bytes) that ``rows`` names."""

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Protocol, Self
 
 from anonfs.errors import AnonfsError
+from anonfs.swap._async_reads import AsyncReads
 from anonfs.units import PAGE_SIZE
 
 __all__ = ["FileStore", "MemoryStore", "SwapStore"]
@@ -42,6 +43,9 @@ class SwapStore(Protocol):
 
         Raises OSError, EIO for a short write.
         """
+
+    def async_reads(self, most: int) -> AsyncReads | None:
+        """What reads up to ``most`` pages side by side; None where that gains nothing."""
 
     def close(self) -> None:
         """Give the store back; its bytes are gone unless it has a name."""
@@ -107,6 +111,15 @@ class FileStore:
                 raise AnonfsError(errno.EIO, f"nothing could be written at byte {offset}")
             offset, buffers = offset + done, _beyond(buffers, done)
 
+    def async_reads(self, most: int) -> AsyncReads | None:
+        """Reads past the page cache; None where the file system or the kernel has none."""
+        if not fcntl.fcntl(self._fd, fcntl.F_GETFL) & os.O_DIRECT:
+            return None
+        try:
+            return AsyncReads(self._fd, most)
+        except OSError:
+            return None
+
     def close(self) -> None:
         """Close the file, which frees its blocks if it has no name."""
         os.close(self._fd)
@@ -147,6 +160,9 @@ class MemoryStore:
         for buffer in buffers:
             self._bytes[offset : offset + len(buffer)] = buffer
             offset += len(buffer)
+
+    def async_reads(self, most: int) -> None:
+        """Nothing that would have to be waited for."""
 
     def close(self) -> None:
         """Nothing to give back."""

@@ -20,6 +20,7 @@ from collections.abc import Awaitable, Callable
 import pyfuse3
 import trio
 
+from anonfs.swap import AsyncReads
 from anonfsd._paging import Paging
 from anonfsd._requests import Requests
 
@@ -32,6 +33,8 @@ _EXPLICIT_INVAL_DATA = 1 << 25
 
 _REQUEST_FLAGS_AT = 40 + 12  # fuse_in_header, then major, minor, max_readahead, flags
 _REPLY_FLAGS_AT = 16 + 12  # fuse_out_header, then the same
+_CONGESTION_AT = 16 + 18  # after the flags: max_background, congestion_threshold
+_NEVER_CONGESTED = 0xFFFF
 _READ_BUFFER = 1 << 17
 _SOCKET_BUFFER = 8 << 20
 _SO_SNDBUFFORCE = 32  # linux/asm-generic/socket.h
@@ -42,8 +45,8 @@ _WORKERS = 1000  # each request that waits takes one; see Inspection for what bo
 class Connection:
     """The /dev/fuse descriptor ``device`` of a new mount.
 
-    ``paging`` answers READ and WRITE, ``operations`` all other requests; for ``granted`` see
-    `Requests`.
+    ``paging`` answers READ and WRITE, ``operations`` all other requests; for ``reads`` and
+    ``granted`` see `Requests`.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class Connection:
         device: int,
         operations: pyfuse3.Operations,
         paging: Paging,
+        reads: AsyncReads | None,
         granted: Callable[[int], None],
     ) -> None:
         self._device = device
@@ -59,7 +63,7 @@ class Connection:
         for end in (self._ours, theirs):
             _widen(end)
         self._theirs = theirs.detach()
-        self._requests = Requests(device, self._ours, paging, granted, self._stop_soon)
+        self._requests = Requests(device, self._ours, paging, reads, granted, self._stop_soon)
         self._token: trio.lowlevel.TrioToken | None = None
 
     async def negotiate(self) -> None:
@@ -69,7 +73,8 @@ class Connection:
         pyfuse3.init(self._operations, f"/dev/fd/{self._theirs}", set())
         reply = await _answer(self._ours.dup(), request, pyfuse3.main)
         self._ours.setblocking(True)  # a duplicate shares that with the original
-        os.write(self._device, _with_other_flags(reply, _REPLY_FLAGS_AT, on=_EXPLICIT_INVAL_DATA))
+        reply = _with_other_flags(reply, _REPLY_FLAGS_AT, on=_EXPLICIT_INVAL_DATA)
+        os.write(self._device, _never_congested(reply))
 
     async def serve(self) -> None:
         """Answer requests until the mount is gone or `stop` is called."""
@@ -123,4 +128,16 @@ def _with_other_flags(message: bytes, at: int, *, on: int = 0, off: int = 0) -> 
     (flags,) = struct.unpack_from("=I", message, at)
     changed = bytearray(message)
     struct.pack_into("=I", changed, at, flags & ~off | on)
+    return bytes(changed)
+
+
+def _never_congested(reply: bytes) -> bytes:
+    """A reply to FUSE_INIT after which write-back without waiting begins however much is under way.
+
+    The kernel skips what is beyond the threshold, of 9 requests, and reclaim would wait for its
+    single pages one after the other: four times as long where dirty pages are scattered. How many
+    of them are in the way of others is for max_background, which stays as it is.
+    """
+    changed = bytearray(reply)
+    struct.pack_into("=H", changed, _CONGESTION_AT, _NEVER_CONGESTED)
     return bytes(changed)

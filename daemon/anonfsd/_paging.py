@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from anonfs.errors import AnonfsError
-from anonfs.mm import AnonInodeInfo, BadPageError, Budget, PageCut, Streams, Work
+from anonfs.mm import AnonInodeInfo, BadPageError, Budget, OnePageRead, PageCut, Streams, Work
 from anonfs.units import PAGE_SHIFT, Ino, pages_for
 from anonfs.vfs import FileSystem, Inode
 from anonfsd._answers import Failing, errno_for
@@ -40,8 +40,8 @@ class Receiver(Protocol):
     def let_lead(self) -> None:
         """This thread is going to wait."""
 
-    def let_lead_for(self, size: int) -> None:
-        """This thread is going to wait for ``size`` bytes from swap."""
+    def begin(self, read: OnePageRead) -> bool:
+        """Have ``read`` done and `Paging.end_read` called then, by whoever receives; or False."""
 
 
 class Paging:
@@ -109,9 +109,29 @@ class Paging:
             if isinstance(found, memoryview):
                 thread.reply(found)
                 return
-            thread.let_lead_for(size)
+            if isinstance(found, OnePageRead) and thread.begin(found):
+                return
+            thread.let_lead()
             self._perform(found)
         thread.reply(found.data)
+
+    def end_read(self, read: OnePageRead, page: memoryview, error: OSError | None) -> int:
+        """The ``page`` of a read that was begun has come, or not: then its data are the answer."""
+        try:
+            with self._lock:
+                self._end_read(read, page, error)
+        except Exception as failure:  # noqa: BLE001  as in `read`
+            return errno_for(self._failing, "read", failure)
+        return 0
+
+    def _end_read(self, read: OnePageRead, page: memoryview, error: OSError | None) -> None:
+        try:
+            read.take(page, error)
+        except BadPageError as bad:
+            read.abandon()
+            self._tell_of(bad)
+            raise
+        read.finish()
 
     def _note_stream(self, inode: Inode, info: AnonInodeInfo, first: int, count: int) -> None:
         """Read ahead, if this READ goes on where others ended and there is room."""

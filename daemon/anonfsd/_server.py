@@ -53,6 +53,7 @@ log = logging.getLogger(__name__)
 
 _GRACE = 5.0
 _CHECK_INTERVAL = 0.25
+_READS = 64
 
 
 def serve(options: Options, ready: Callable[[], None]) -> None:
@@ -123,7 +124,10 @@ class _Server:
         operations.paging = paging = Paging(
             self._filesystem, self.lock, budget, self._reclaim, operations, self._read_ahead.ask
         )
-        self._connection = Connection(device, self._operations, paging, inode_lock.granted)
+        self._reads = swap.async_reads(_READS)
+        self._connection = Connection(
+            device, self._operations, paging, self._reads, inode_lock.granted
+        )
 
     @property
     def served(self) -> bool:

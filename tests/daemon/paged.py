@@ -1,6 +1,8 @@
 """A file system with paging and reclaim, and fakes in the place of the kernel."""
 
 import errno
+import os
+import select
 import stat
 import threading
 import time
@@ -8,8 +10,8 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from anonfs.mm import Budget, Image, Memory
-from anonfs.swap import MemoryStore, SwapArea, SwapStore
+from anonfs.mm import Budget, Image, Memory, OnePageRead
+from anonfs.swap import AsyncReads, MemoryStore, SwapArea, SwapStore
 from anonfs.units import PAGE_SHIFT, PAGE_SIZE
 from anonfs.vfs import ROOT, FileSystem, Inode, NewInode
 from anonfsd._engine_lock import EngineLock
@@ -63,11 +65,16 @@ def in_thread(call: Callable[..., object], *arguments: object) -> Callable[[], A
 
 
 class FakeReceiver:
-    """Keeps the answers, and whether it let another thread lead."""
+    """Keeps the answers, and whether it let another thread lead.
 
-    def __init__(self) -> None:
+    With ``reads`` the page that it is to read meanwhile is kept as well, until it is `ended`.
+    """
+
+    def __init__(self, reads: AsyncReads | None = None) -> None:
         self.replies: list[bytes] = []
         self.let = False
+        self._reads = reads
+        self._begun: list[OnePageRead] = []
 
     def reply(self, data: bytes | memoryview) -> None:
         self.replies.append(bytes(data))
@@ -75,9 +82,19 @@ class FakeReceiver:
     def let_lead(self) -> None:
         self.let = True
 
-    def let_lead_for(self, size: int) -> None:
-        del size
-        self.let = True
+    def begin(self, read: OnePageRead) -> bool:
+        if self._reads is None or read.begin(self._reads) is None:
+            return False
+        self._begun.append(read)
+        return True
+
+    def ended(self) -> tuple[OnePageRead, memoryview, OSError | None]:
+        """The read that was begun, when it has come."""
+        assert self._reads is not None
+        assert select.select([self._reads], [], [], _SECONDS)[0], "nothing was read"
+        os.eventfd_read(self._reads.fileno())
+        (ended,) = self._reads.completed()
+        return self._begun.pop(), *ended[1:]
 
 
 class FakeFailing:

@@ -1,10 +1,13 @@
 import errno
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import pytest
 
 from anonfs.errors import AnonfsError
+from anonfs.swap import AsyncReads, FileStore
 from anonfs.units import PAGE_SIZE
 from anonfs.vfs import Inode
 from tests.daemon.paged import FakeReceiver, Paged, in_thread, soon
@@ -232,6 +235,73 @@ def test_a_page_that_cannot_be_read_is_eio(
     assert caught.value.errno == errno.EIO
     assert (file.size, states_of(file, 1)) == (PAGE_SIZE, "s")
     assert paged.write(file.ino, 0, page("b")) == PAGE_SIZE, "a whole page needs nothing of it"
+
+
+# -- reading meanwhile ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def on_disk(tmp_path: Path) -> Iterator[tuple[Paged, AsyncReads, Path]]:
+    """Paging over a swap file that is read asynchronously."""
+    path = tmp_path / "swap"
+    store = FileStore.create(path, 1024 * PAGE_SIZE, keep=True)
+    paged = Paged(store=store)
+    reads = store.async_reads(4)
+    assert reads is not None
+    yield paged, reads, path
+    paged.check()
+    reads.close()
+    paged.close()
+    store.close()
+
+
+def test_a_page_that_is_read_meanwhile(on_disk: tuple[Paged, AsyncReads, Path]) -> None:
+    paged, reads, _ = on_disk
+    file, receiver = paged.file(pages=1), FakeReceiver(reads)
+    paged.write(file.ino, 0, page("a"))
+    swap_out(paged, file)
+    assert paged.paging.read(file.ino, 1, 9, receiver, own=False) == 0
+    assert not receiver.replies
+    assert not receiver.let, "the leader goes on leading"
+    paged.filesystem.truncate(file, 0)  # its slot must stay what it is
+    read, data, error = receiver.ended()
+    assert paged.paging.end_read(read, data, error) == 0
+    assert bytes(read.data) == page("a")[1:10]
+    assert paged.memory.swap.used == 0, "the slot is let go"
+
+
+def test_a_page_that_comes_back_wrong_is_eio(
+    on_disk: tuple[Paged, AsyncReads, Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    paged, reads, path = on_disk
+    file, receiver = paged.file(pages=1), FakeReceiver(reads)
+    paged.write(file.ino, 0, page("a"))
+    swap_out(paged, file)
+    with path.open("r+b") as swap:
+        swap.write(bytes(64 * PAGE_SIZE))
+    for _ in range(2):
+        paged.paging.read(file.ino, 0, PAGE_SIZE, receiver, own=False)
+        read, data, error = receiver.ended()
+        assert paged.paging.end_read(read, data, error) == errno.EIO
+    assert paged.memory.swap.checksum_errors == 2
+    assert [record.message for record in caplog.records] == [
+        f"inode {file.ino}: damaged on swap: page 0 (slot 1)"
+    ], "it is told once"
+
+
+def test_a_page_that_does_not_come_is_eio(
+    on_disk: tuple[Paged, AsyncReads, Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    paged, reads, path = on_disk
+    file, receiver = paged.file(pages=1), FakeReceiver(reads)
+    paged.write(file.ino, 0, page("a"))
+    swap_out(paged, file)
+    os.truncate(path, 0)
+    paged.paging.read(file.ino, 0, PAGE_SIZE, receiver, own=False)
+    read, data, error = receiver.ended()
+    assert paged.paging.end_read(read, data, error) == errno.EIO
+    assert paged.memory.swap.read_errors == 1
+    assert "unreadable on swap: page 0" in caplog.text
 
 
 def test_full_is_enospc_and_loses_nothing(paged: Paged, file: Inode) -> None:

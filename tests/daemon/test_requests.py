@@ -9,10 +9,13 @@ import socket
 import struct
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from anonfs.swap import AsyncReads
+from anonfs.units import PAGE_SIZE
 from anonfsd._connection import _widen
 from anonfsd._paging import Receiver
 from anonfsd._requests import Requests
@@ -23,14 +26,29 @@ _FILE, _OTHER = 7, 8
 _SECONDS = 20
 
 
+class FakeRead:
+    """A read of ``size`` bytes of the page at ``offset`` of a swap file."""
+
+    def __init__(self, offset: int, size: int) -> None:
+        self._offset = offset
+        self._size = size
+        self.data = memoryview(b"")
+
+    def begin(self, reads: AsyncReads) -> int | None:
+        return reads.submit(self._offset)
+
+    def take(self, page: memoryview) -> None:
+        self.data = page[: self._size]
+
+
 class FakePaging:
     """Serves one file. While the ``gate`` is shut, READs of what is behind ``far`` wait for it."""
 
     def __init__(self) -> None:
         self.reads: list[tuple[int, int, int, bool]] = []
         self.writes: list[tuple[int, int, bytes, bool]] = []
-        self.error = 0
-        self.far = 1 << 40
+        self.error = self.failing_reads = 0
+        self.far = self.on_swap = 1 << 40
         self.gate = threading.Event()
         self.inside = threading.Semaphore(0)
 
@@ -45,8 +63,16 @@ class FakePaging:
             thread.let_lead()
             self.inside.release()
             assert self.gate.wait(_SECONDS)
+        read: Any = FakeRead(offset - self.on_swap, size)
+        if offset >= self.on_swap and thread.begin(read):
+            return 0
         thread.reply(memoryview(b"%d" % offset * size)[:size])
         return 0
+
+    def end_read(self, read: FakeRead, page: memoryview, error: OSError | None) -> int:
+        assert error is None
+        read.take(page)
+        return self.failing_reads
 
     def write(
         self, ino: int, offset: int, data: memoryview, _thread: Receiver, *, back: bool
@@ -58,7 +84,7 @@ class FakePaging:
 class Kernel:
     """The other end of the device, and of the socket to pyfuse3."""
 
-    def __init__(self) -> None:
+    def __init__(self, reads: AsyncReads | None = None) -> None:
         kinds = socket.AF_UNIX, socket.SOCK_SEQPACKET
         (self.device, self._theirs), (self.pyfuse, self._ours) = (
             socket.socketpair(*kinds),
@@ -75,7 +101,7 @@ class Kernel:
         before = set(threading.enumerate())
         self.granted: list[int] = []
         self.requests = Requests(
-            self._theirs.fileno(), self._ours, paging, self.granted.append, self.ended.set
+            self._theirs.fileno(), self._ours, paging, reads, self.granted.append, self.ended.set
         )
         self.requests.start()
         self._threads = set(threading.enumerate()) - before
@@ -249,6 +275,64 @@ def test_no_two_lead(kernel: Kernel) -> None:
         kernel.paging.gate.clear()
 
 
+# -- reading meanwhile ---------------------------------------------------------------------
+
+
+_SLOTS = 64
+_ON_SWAP = 1 << 30
+
+
+@pytest.fixture
+def reading(tmp_path: Path) -> Iterator[Kernel]:
+    """A kernel whose pages from ``_ON_SWAP`` on are read from a file that says their number."""
+    path = tmp_path / "swap"
+    path.write_bytes(b"".join(b"%08d" % number * (PAGE_SIZE // 8) for number in range(_SLOTS)))
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECT)
+    with AsyncReads(fd, _SLOTS // 2) as reads:
+        kernel = Kernel(reads)
+        kernel.paging.on_swap = _ON_SWAP
+        yield kernel
+        kernel.close()
+    os.close(fd)
+
+
+def test_pages_are_read_while_requests_are_taken(reading: Kernel) -> None:
+    expected = {}
+    for number in range(_SLOTS // 2):
+        reading.send(_READ, fault(_ON_SWAP + number * PAGE_SIZE, 8))
+        expected[reading._unique] = b"%08d" % number
+        reading.send(_READ, fault(7, 1))
+        expected[reading._unique] = b"7"
+    answers = [reading.answer() for _ in expected]
+    assert {unique: data for unique, _, data in answers} == expected
+    assert reading.call(_READ, fault(5, 1)) == (0, b"5"), "and then it waits for requests alone"
+
+
+def test_the_next_leader_answers_what_was_read_for_the_last(reading: Kernel) -> None:
+    reading.paging.far = _ON_SWAP + _SLOTS * PAGE_SIZE
+    for number in range(6):
+        reading.send(_READ, fault(_ON_SWAP + number * PAGE_SIZE, 8))
+        reading.send(_READ, fault(reading.paging.far, 1))
+    found = {reading.answer()[2] for _ in range(6)}
+    assert found == {b"%08d" % number for number in range(6)}
+    reading.paging.gate.set()
+    assert {reading.answer()[1:] for _ in range(6)} == {(0, b"1")}
+
+
+def test_one_page_after_the_other(reading: Kernel) -> None:
+    for number in (3, 9, 3):
+        found = reading.call(_READ, fault(_ON_SWAP + number * PAGE_SIZE, 8))
+        assert found == (0, b"%08d" % number)
+
+
+def test_a_page_that_cannot_be_had(reading: Kernel) -> None:
+    reading.paging.on_swap = 0
+    reading.paging.failing_reads = errno.EIO
+    assert reading.call(_READ, fault(0, 8)) == (errno.EIO, b"")
+    reading.paging.failing_reads = 0
+    assert reading.call(_READ, fault(0, 8)) == (0, b"00000000")
+
+
 # -- the end -------------------------------------------------------------------------------
 
 
@@ -258,7 +342,7 @@ def _run_out(device: int) -> None:
     ended = threading.Event()
     paging: Any = FakePaging()
     before = set(threading.enumerate())
-    Requests(device, ours, paging, print, ended.set).start()
+    Requests(device, ours, paging, None, print, ended.set).start()
     assert ended.wait(_SECONDS)
     theirs.close()
     for thread in set(threading.enumerate()) - before:
