@@ -90,11 +90,11 @@ class OnePageRead:
             self.take(page, None)
 
     def begin(self, reads: AsyncReads) -> int | None:
-        """In place of `run`: begin to read the slot; what is read is for `take`.
+        """In place of `run`: ask ``reads`` for the slot; what is read is for `take`.
 
         Returns the number of the read, or None: it has to be run.
         """
-        return self._memory.swap.begin_read(self._slot, reads)
+        return self._memory.swap.ask_for(self._slot, reads)
 
     def take(self, page: memoryview, error: OSError | None) -> None:
         """What was read, if there was no ``error``. Raises BadPageError."""

@@ -135,9 +135,9 @@ class SwapArea:
         return self._store.async_reads(most)
 
     @staticmethod
-    def begin_read(slot: int, reads: AsyncReads) -> int | None:
+    def ask_for(slot: int, reads: AsyncReads) -> int | None:
         """`read_page` without waiting: the number that ``reads`` gives it, or None."""
-        return reads.submit((slot - 1) << PAGE_SHIFT)
+        return reads.ask((slot - 1) << PAGE_SHIFT)
 
     def read_into(self, slots: Slots, pages: memoryview, rows: Slots) -> Transfer:
         """Read each slot into the page of ``pages`` (bytes) that ``rows`` names."""

@@ -59,6 +59,7 @@ _OWN_HANDLE = 1 << 63
 _LARGEST_WRITE = 1 << 20
 _PAYLOAD_PAGES = (_LARGEST_WRITE >> 12) + 1
 _THREADS = 8
+_PATIENCE = 8
 _GONE = {errno.ENODEV, errno.EBADF, errno.ENOTCONN}
 
 
@@ -129,8 +130,8 @@ class _Lead:
     """The right to receive, which one thread has at a time, and what goes with it.
 
     That is the reads that are under way: whoever leads when one has come answers its request.
-    While there are any the device does not block, since a request can be withdrawn between poll(2)
-    and read(2), and reads must not wait for the one after it.
+    While there are any the device does not block. Reads are submitted together, once no request is
+    left to be taken, or when some have been.
     """
 
     def __init__(self, device: int, reads: AsyncReads | None) -> None:
@@ -138,15 +139,11 @@ class _Lead:
         self._device = device
         self._reads = reads
         self._requests: dict[int, tuple[int, OnePageRead]] = {}
+        self._patience = 0
         self._ready = select.epoll()
         if reads is not None:
             self._ready.register(device, select.EPOLLIN)
             self._ready.register(reads, select.EPOLLIN | select.EPOLLET)
-
-    @property
-    def is_reading(self) -> bool:
-        """Whether reads are under way."""
-        return bool(self._requests)
 
     def begin(self, unique: int, read: OnePageRead) -> bool:
         """Begin a read for the request ``unique``, if it can be done asynchronously."""
@@ -155,17 +152,32 @@ class _Lead:
             return False
         if not self._requests:
             os.set_blocking(self._device, False)
+            self._patience = _PATIENCE
         self._requests[number] = unique, read
         return True
 
-    def wait(self) -> bool:
-        """Wait for a read or a request; whether there is a request."""
-        return any(fd == self._device for fd, _ in self._ready.poll())
+    def submit(self) -> None:
+        """Have the reads done that were begun."""
+        if self._reads is not None and self._requests:
+            self._reads.submit()
 
-    def ended(self) -> Iterator[tuple[int, OnePageRead, memoryview, OSError | None]]:
-        """The reads that have ended: the request, and the page, which is good until the next."""
+    @property
+    def has_patience(self) -> bool:
+        """Whether one more request may be taken before reads are looked at."""
+        self._patience -= 1
+        return self._patience >= 0 or not self._requests
+
+    def ended(self, *, wait: bool) -> Iterator[tuple[int, OnePageRead, memoryview, OSError | None]]:
+        """The reads that have ended: the request, and the page, which is good until the next.
+
+        With ``wait`` it waits for one, or for a request.
+        """
         if self._reads is None:
             return
+        self.submit()
+        self._patience = _PATIENCE
+        if wait:
+            self._ready.poll()
         for number, page, error in self._reads.completed():
             yield *self._requests.pop(number), page, error
         if not self._requests:
@@ -214,17 +226,21 @@ class _Worker:
     def let_lead(self) -> None:
         """Let another thread lead."""
         if self._leads:
+            self._lead.submit()
             self._leads = False
             self._lead.lock.release()
 
     def _take(self) -> None:
-        if self._lead.is_reading and not self._wait():
-            return
+        if not self._lead.has_patience:
+            self._answer_reads(wait=False)
         try:
             size = os.readv(self._device, self._message)
         except OSError as error:
+            if error.errno == errno.EAGAIN:
+                self._answer_reads(wait=True)
+                return
             # Withdrawn before it was read.
-            if error.errno in {errno.ENOENT, errno.EINTR, errno.EAGAIN}:
+            if error.errno in {errno.ENOENT, errno.EINTR}:
                 return
             raise
         _, opcode, unique, ino, _, _, pid = _IN.unpack_from(self._header)
@@ -245,16 +261,14 @@ class _Worker:
         else:
             self._pass_on(size)
 
-    def _wait(self) -> bool:
-        """Answer what was read from swap meanwhile; whether there may be a request."""
-        requested = self._lead.wait()
-        for unique, read, page, failure in self._lead.ended():
+    def _answer_reads(self, *, wait: bool) -> None:
+        """Answer what has been read from swap; with ``wait`` when it has, or a request has come."""
+        for unique, read, page, failure in self._lead.ended(wait=wait):
             self._unique = unique
             if error := self._paging.end_read(read, page, failure):
                 self._reply_error(error)
             else:
                 self.reply(read.data)
-        return requested
 
     def _answer_fault(self, opcode: int, ino: int) -> None:
         handle, offset, size, flags = _RANGE.unpack_from(self._header, _IN_SIZE)

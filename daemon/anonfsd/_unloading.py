@@ -14,6 +14,7 @@ import errno
 import logging
 import os
 import struct
+from collections.abc import Iterator
 
 from anonfs.errors import AnonfsError
 from anonfs.units import PAGE_SHIFT
@@ -25,8 +26,8 @@ log = logging.getLogger(__name__)
 
 _NOTIFY_INVAL_INODE = 2
 _INVALIDATE = struct.Struct("=IiQQqq")  # len, code, unique; inode, offset, length
-_SYNC = 2  # SYNC_FILE_RANGE_WRITE
-_SYNC_AND_WAIT = 7  # SYNC_FILE_RANGE_WAIT_BEFORE | _WRITE | _WAIT_AFTER
+_NEAR = 64  # pages
+_WAIT, _SYNC = 1, 2  # SYNC_FILE_RANGE_WAIT_BEFORE, _WRITE
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -57,8 +58,8 @@ class Unloading:
             with self._files.open(ino) as fd:
                 for first, count in [*runs, *upcoming]:
                     _sync_file_range(fd, first << PAGE_SHIFT, count << PAGE_SHIFT, _SYNC)
-                for first, count in runs:
-                    _sync_file_range(fd, first << PAGE_SHIFT, count << PAGE_SHIFT, _SYNC_AND_WAIT)
+                for first, count in _spans(runs):
+                    _sync_file_range(fd, first << PAGE_SHIFT, count << PAGE_SHIFT, _WAIT)
         except OSError as error:
             # Any other error is one of a write: its page would be lost by the invalidation.
             if error.errno not in {errno.EPERM, errno.ESTALE}:
@@ -70,6 +71,21 @@ class Unloading:
         # Not found: the kernel's caches do not hold it, so there is nothing to drop.
         with contextlib.suppress(FileNotFoundError):
             os.write(self._device, message)
+
+
+def _spans(runs: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """``runs`` as fewer ones, with what is between those that are near: waiting costs by the call.
+
+    What is begun already but not to be waited for, the upcoming pages, is further away mostly.
+    """
+    runs = sorted(runs)
+    begin, end = runs[0][0], 0
+    for first, count in runs:
+        if end and first - end > _NEAR:
+            yield begin, end - begin
+            begin = first
+        end = first + count
+    yield begin, end - begin
 
 
 def _sync_file_range(fd: int, offset: int, length: int, flags: int) -> None:

@@ -85,6 +85,7 @@ class FakeReceiver:
     def begin(self, read: OnePageRead) -> bool:
         if self._reads is None or read.begin(self._reads) is None:
             return False
+        self._reads.submit()
         self._begun.append(read)
         return True
 

@@ -35,7 +35,7 @@ class FakeRead:
         self.data = memoryview(b"")
 
     def begin(self, reads: AsyncReads) -> int | None:
-        return reads.submit(self._offset)
+        return reads.ask(self._offset)
 
     def take(self, page: memoryview) -> None:
         self.data = page[: self._size]
