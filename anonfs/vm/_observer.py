@@ -82,6 +82,10 @@ class AddressSpaces:
         """The processes that have areas."""
         return frozenset(self._spaces)
 
+    def has_areas(self, pid: int) -> bool:
+        """Whether process ``pid`` has any."""
+        return pid in self._spaces
+
     def update(self, seen: Iterable[ProcessMaps], *, complete: bool) -> None:
         """Bring the processes in ``seen`` to exactly what was seen.
 

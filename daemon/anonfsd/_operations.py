@@ -259,15 +259,14 @@ class Operations(pyfuse3.Operations):
     def _open(self, inode: Inode, ctx: RequestContext) -> FileInfo:
         file = OpenFile(inode, ctx.pid)
         self.filesystem.open(inode)
-        self.rings.note_change()
+        self.rings.note_open(ctx.pid)
         # The page cache stays: nothing but the kernel's own requests changes a file.
         return FileInfo(fh=self.files.add(file), keep_cache=True)
 
     @answered
     async def flush(self, fh: FileHandleT) -> None:
         """FLUSH: a descriptor was closed, often right after its file was mapped."""
-        self.files.get(fh)
-        self.rings.note_change()
+        self.rings.note_close(self.files.get(fh).pid)
 
     @answered
     async def fsync(self, fh: FileHandleT, datasync: bool) -> None:
@@ -283,7 +282,7 @@ class Operations(pyfuse3.Operations):
             self.rings.note_last_release(file.inode)
             self.reclaim.note_last_release(file.inode)
         else:
-            self.rings.note_change()
+            self.rings.note_close(file.pid)
         self.filesystem.release(file.inode)
 
     # -- directories -----------------------------------------------------------------------

@@ -1,14 +1,26 @@
 """Rings: keeps the share rings in step with /proc.
 
-An inspection looks first, so what it says is true at that moment. Besides, a background pass looks
-soon after a descriptor was opened or closed and otherwise ever more rarely, never for more than a
-small share of the time. At the last RELEASE of an inode no look is needed: it comes when the last
-mapping has gone.
+An inspection looks first, so what it says is true at that moment. Besides:
+
+========================  ===========================  =========================================
+what happens              with the proc connector      without
+========================  ===========================  =========================================
+fork, exec, exit          a look at those processes    the background pass
+a file is opened          the pass, at the openers     the pass
+a descriptor is closed    a look at who opened it,     the pass
+                          and the pass
+last RELEASE              no look: the last mapping has gone
+========================  ===========================  =========================================
+
+The background pass looks soon after a descriptor was opened or closed and otherwise ever more
+rarely, never for more than a small share of the time. It is needed with events, too: mmap and
+munmap make none, and a descriptor may come from anywhere. Looks come one after the other, whoever
+asks for them, so that each is an update of the one before.
 """
 
 import errno
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TypeVar
 
 import trio
@@ -16,7 +28,9 @@ import trio
 from anonfs.errors import AnonfsError
 from anonfs.units import Ino
 from anonfs.vfs import FileSystem, Inode
-from anonfs.vm import AddressSpaces, ProcessMaps, SharedOperations, ShareRing
+from anonfs.vm import AddressSpaces, ProcessMaps, SharedOperations, ShareRing, VmOperations
+from anonfsd._changed_processes import ChangedProcesses
+from anonfsd._proc_events import ProcConnector
 from anonfsd.pagemap import loaded_ptes
 from anonfsd.procfs import scan
 from anonfsd.smaps import dirty_bytes
@@ -32,19 +46,28 @@ _SELDOM = 30.0
 _LOOK_SECONDS = 5.0
 _LOOK_THREADS = 8
 _DUTY = 20  # a look is followed by a pause of at least so many times its duration
+_BATCH = 256  # processes a look: an inspection may come in between
 
 
 class Rings:
     """The rings of the inodes of ``filesystem``, whose mount has ``device`` (major, minor)."""
 
-    def __init__(self, filesystem: FileSystem, device: tuple[int, int]) -> None:
-        self.spaces = AddressSpaces(SharedOperations(), self._mappable)
+    def __init__(
+        self,
+        filesystem: FileSystem,
+        device: tuple[int, int],
+        operations: VmOperations | None = None,
+    ) -> None:
+        self.spaces = AddressSpaces(operations or SharedOperations(), self._mappable)
+        self.processes = ChangedProcesses(self.spaces.has_areas)
+        self._told = False
         self._filesystem = filesystem
         self._device = device
         self._lock = trio.Lock()
         self._counting_dirty = trio.Lock()
         self._begun = self._done = self._failed = 0
         self._changed = trio.Event()
+        self._anybody = True
         # Looks come one after the other: more threads than one are for those that are stuck.
         self._limiter = trio.CapacityLimiter(_LOOK_THREADS)
 
@@ -75,6 +98,20 @@ class Rings:
             self.spaces.update(seen, complete=True)
             self._failed, self._done = 0, number
 
+    async def _look_at(self, pids: Collection[int]) -> None:
+        """Bring the areas of ``pids`` to what /proc shows; of threads, those of their processes.
+
+        Raises AnonfsError: EAGAIN.
+        """
+        async with self._lock:
+            seen = await self._scan(pids)
+            self.spaces.update(seen, complete=False)
+        openers = self.processes.openers
+        if not openers.isdisjoint(pids):
+            # Threads opened files, and their processes fork.
+            openers.update(process.pid for process in seen if process.exists)
+            openers.difference_update(process.pid for process in seen if not process.exists)
+
     async def loaded_ptes(self, inode: Inode) -> int:
         """How many PTEs of the areas of ``inode`` are loaded now. Raises AnonfsError: EAGAIN."""
         areas = [(area.pid, area.start, area.end) for area in ShareRing(inode)]
@@ -92,8 +129,8 @@ class Rings:
                 return await self._read_proc(lambda: dirty_bytes(self._device, pids))
         raise AnonfsError(errno.EAGAIN, "others are looking for dirty pages")
 
-    async def _scan(self) -> list[ProcessMaps]:
-        return await self._read_proc(lambda: scan(self._device))
+    async def _scan(self, pids: Collection[int] | None = None) -> list[ProcessMaps]:
+        return await self._read_proc(lambda: scan(self._device, pids))
 
     async def _read_proc(self, read: Callable[[], _T]) -> _T:
         """Read /proc; a thread that is stuck there is left to itself.
@@ -107,13 +144,64 @@ class Rings:
             )
         raise AnonfsError(errno.EAGAIN, "/proc could not be read in time")
 
+    def note_open(self, pid: int) -> None:
+        """Process or thread ``pid``, 0 if it is not known, opened a file and may map it."""
+        if self._told and pid:
+            self.processes.openers.add(pid)
+            self._changed.set()
+        else:
+            self.note_change()
+
+    def note_close(self, opener: int) -> None:
+        """Somebody closed a descriptor of what ``opener`` opened, maybe since it is mapped."""
+        if self._told and opener in self.processes.openers:
+            self.processes.add(opener)
+        self.note_change()
+
     def note_change(self) -> None:
-        """A descriptor was opened or closed: areas may have come or gone."""
+        """Areas may have come or gone, nobody knows whose."""
+        self._anybody = True
         self._changed.set()
 
     def note_last_release(self, inode: Inode) -> None:
         """No open file of ``inode`` is left, so no mapping is."""
         self.spaces.drop(inode)
+
+    async def follow(self, connector: ProcConnector) -> None:
+        """Look at processes at their forks, execs and exits; runs until there are no more events.
+
+        Whoever calls it has subscribed before the first file was opened.
+        """
+        self._told = True
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._look_at_changed)
+            try:
+                while True:
+                    await trio.lowlevel.wait_readable(connector)
+                    connector.drain(self.processes)
+            except OSError as error:
+                log.warning("no more events of processes: %s", error)
+            finally:
+                self._told = False
+            self.note_change()
+            nursery.cancel_scope.cancel()
+
+    async def _look_at_changed(self) -> None:
+        changed = self.processes
+        while True:
+            await changed.wait()
+            if changed.take_all():
+                log.info("events of processes were lost: looking at all of them")
+                pids = None
+            else:
+                pids = changed.take(_BATCH)
+            try:
+                await (self.look() if pids is None else self._look_at(pids))
+            except OSError as error:
+                log.info("the rings are behind: %s", error)
+                self.note_change()
+            finally:
+                changed.done()
 
     async def look_now_and_then(self) -> None:
         """The background pass; runs for ever."""
@@ -128,9 +216,20 @@ class Rings:
                 continue
             begin = trio.current_time()
             try:
-                await self.look()
+                await self._pass(everybody=self._anybody or pause >= _SELDOM)
             except OSError as error:
                 log.info("the rings are behind: %s", error)
             took = trio.current_time() - begin
             await trio.sleep(max(_SOON, _DUTY * took))
             pause = min(_SELDOM, 2 * pause)
+
+    async def _pass(self, *, everybody: bool) -> None:
+        if self._told and not everybody:
+            await self._look_at(frozenset(self.processes.openers))
+            return
+        self._anybody = False
+        try:
+            await self.look()
+        except OSError:
+            self._anybody = True
+            raise

@@ -38,10 +38,12 @@ from anonfsd._mounts import (
 from anonfsd._options import Options
 from anonfsd._own_files import OwnFiles
 from anonfsd._paging import Paging
+from anonfsd._proc_events import ProcConnector
 from anonfsd._read_ahead import ReadAhead
 from anonfsd._reclaim import Reclaim
 from anonfsd._refusal import FirstRefusal
 from anonfsd._rings import Rings
+from anonfsd._tier import tier_line
 from anonfsd._tree import Tree
 from anonfsd._tree_operations import TreeOperations
 from anonfsd._tuning import Tuning
@@ -179,6 +181,7 @@ class _Server:
     async def _in_background(self, rings: Rings) -> None:
         """Run what runs beside the requests, until the mount is to end."""
         async with trio.open_nursery() as nursery:
+            await nursery.start(self._follow_processes, rings)
             nursery.start_soon(rings.look_now_and_then)
             nursery.start_soon(self._operations.watch.run)
             nursery.start_soon(self._populate)
@@ -188,6 +191,24 @@ class _Server:
             log.info("%s: mounted, budget %s", self._mounted.point, format_size(self._budget))
             await self._ending.wait()
             nursery.cancel_scope.cancel()
+
+    async def _follow_processes(
+        self, rings: Rings, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Tell ``rings`` of the processes' events where we may have them; say which tier it is."""
+        try:
+            connector = await trio.to_thread.run_sync(ProcConnector.subscribe)
+        except OSError as error:
+            line = tier_line(exact=False, no_events=error.strerror or str(error))
+            log.info("%s: %s", self._mounted.point, line)
+            task_status.started()
+            return
+        try:
+            log.info("%s: %s", self._mounted.point, tier_line(exact=False))
+            task_status.started()
+            await rings.follow(connector)
+        finally:
+            connector.close()
 
     async def _populate(self) -> None:
         """Allocate the arena ahead of its use, off the event loop."""

@@ -9,8 +9,9 @@ The tiers build on each other::
 
     none    an anonfs cannot be mounted
     basic   it mounts; the share ring shows what /proc shows of one's own processes
-    full    root: rings of all processes, loaded PTEs and page counts; memory beyond the budget is
-            written back in large requests, and streams are read ahead
+    full    root: rings of all processes, which follow each fork, exec and exit; loaded PTEs and
+            page counts; memory beyond the budget is written back in large requests, and streams
+            are read ahead
     exact   userfaultfd: the kernel reports each fork, unmap and mremap as it happens
 
 ``python -m anonfsd.doctor`` prints the findings as JSON.
@@ -26,7 +27,6 @@ import os
 import platform
 import re
 import shutil
-import socket
 import stat
 import struct
 import sys
@@ -39,14 +39,12 @@ from typing import Any
 
 from anonfsd._io_flusher import may_be_io_flusher
 from anonfsd._mounts import others_allowed
+from anonfsd._proc_events import ProcConnector
 from anonfsd.pagemap import scan as pagemap_scan
 
 __all__ = ["Probe", "Tier", "probes", "report", "tier_of"]
 
 MIN_KERNEL = (5, 15)
-
-PROBE_TIMEOUT = 0.5
-"""How long the proc connector may take to answer, in seconds."""
 
 _SYS_CACHESTAT = 451  # the same on every architecture, since Linux 6.5
 _SYS_USERFAULTFD = {"x86_64": 323, "aarch64": 282}
@@ -56,11 +54,6 @@ _UFFDIO_API = 0xC018AA3F
 _UFFD_API = 0xAA
 _UFFD_EVENTS = {"EVENT_FORK": 1, "EVENT_REMAP": 2, "EVENT_REMOVE": 3, "EVENT_UNMAP": 6}
 _UFFD_FEATURES = {"WP_ASYNC": 15} | _UFFD_EVENTS
-
-_NETLINK_CONNECTOR = 11
-_CN_IDX_PROC = 1
-_CN_VAL_PROC = 1
-_PROC_CN_MCAST_LISTEN = 1
 
 
 class Tier(StrEnum):
@@ -198,23 +191,16 @@ def _userfaultfd() -> str:
     missing = [name for name, bit in _UFFD_FEATURES.items() if not offered >> bit & 1]
     if missing:
         raise OSError(0, f"the kernel has no {', '.join(missing)}")
-    _uffd_handshake(sum(1 << bit for bit in _UFFD_FEATURES.values()))
+    try:
+        _uffd_handshake(sum(1 << bit for bit in _UFFD_FEATURES.values()))
+    except PermissionError as error:
+        raise PermissionError(error.errno, "EVENT_FORK needs CAP_SYS_PTRACE") from None
     return "WP_ASYNC, " + ", ".join(_UFFD_EVENTS)
 
 
 def _proc_connector() -> str:
-    """Subscribe to the events of processes; the kernel confirms with an event of its own."""
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, _NETLINK_CONNECTOR) as connector:
-        connector.bind((0, _CN_IDX_PROC))
-        connector.settimeout(PROBE_TIMEOUT)
-        order = struct.pack("=I", _PROC_CN_MCAST_LISTEN)
-        body = struct.pack("=IIIIHH", _CN_IDX_PROC, _CN_VAL_PROC, 0, 0, len(order), 0) + order
-        header = struct.pack("=IHHII", 16 + len(body), 3, 0, 0, os.getpid())  # 3: NLMSG_DONE
-        connector.send(header + body)
-        try:
-            connector.recv(4096)
-        except TimeoutError:
-            raise OSError(0, "the kernel sends no process events") from None
+    """Subscribe to the events of processes, as the daemon does."""
+    ProcConnector.subscribe().close()
     return "reports forks, execs and exits"
 
 
@@ -303,10 +289,11 @@ _CHECKS = (
     _Check("pagemap", Tier.FULL, _pagemap, "mount as root (CAP_SYS_ADMIN)"),
     _Check("kpagecount", Tier.FULL, _kpagecount, "mount as root, on a kernel with"
            " CONFIG_PROC_PAGE_MONITOR"),
-    _Check("proc connector", Tier.FULL, _proc_connector, "mount as root in the first network"
-           " namespace, on a kernel with CONFIG_PROC_EVENTS"),
-    _Check("userfaultfd", Tier.EXACT, _userfaultfd, "mount as root, on Linux 6.7 or later with"
-           " CONFIG_USERFAULTFD"),
+    _Check("proc connector", Tier.FULL, _proc_connector, "mount as root (CAP_NET_ADMIN) in the"
+           " first network and pid namespaces, on a kernel with CONFIG_PROC_EVENTS; without it"
+           " rings are true at each inspection, and in between as of the last look at /proc"),
+    _Check("userfaultfd", Tier.EXACT, _userfaultfd, "mount as root (CAP_SYS_PTRACE), on Linux"
+           " 6.7 or later with CONFIG_USERFAULTFD, where no seccomp filter forbids it"),
     _Check("cachestat", None, _cachestat, "boot Linux 6.5 or later to see what the page cache"
            " holds"),
     _Check("PAGEMAP_SCAN", None, _pagemap_scan, "boot Linux 6.7 or later to scan large areas"

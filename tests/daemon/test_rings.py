@@ -1,6 +1,6 @@
 import errno
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 import pytest
 import trio
@@ -24,13 +24,20 @@ class FakeProc:
     def __init__(self) -> None:
         self.shown: list[ProcessMaps] = []
         self.looks = 0
+        self.asked: list[list[int]] = []
         self.gate = threading.Event()
         self.gate.set()
 
-    def scan(self, device: tuple[int, int]) -> list[ProcessMaps]:
+    def scan(
+        self, device: tuple[int, int], pids: Collection[int] | None = None
+    ) -> list[ProcessMaps]:
         assert device == DEVICE
         self.looks += 1
         shown = list(self.shown)
+        if pids is not None:
+            known = {process.pid: process for process in shown}
+            shown = [known.get(pid, ProcessMaps.nobody(pid)) for pid in pids]
+            self.asked.append(sorted(pids))
         assert self.gate.wait(10)
         return shown
 
@@ -150,9 +157,9 @@ def test_callers_that_come_during_a_look_share_the_next_one(
 def without_a_thread(rings: Rings, proc: FakeProc, monkeypatch: pytest.MonkeyPatch) -> None:
     """Look on the event loop: a mocked clock would not wait for a thread."""
 
-    async def scan() -> list[ProcessMaps]:
+    async def scan(pids: Collection[int] | None = None) -> list[ProcessMaps]:
         await trio.lowlevel.checkpoint()
-        return proc.scan(DEVICE)
+        return proc.scan(DEVICE, pids)
 
     monkeypatch.setattr(rings, "_scan", scan)
 

@@ -15,7 +15,10 @@ class FakeRings:
     changes: int = 0
     dropped: list[int] = field(default_factory=list)
 
-    def note_change(self) -> None:
+    def note_open(self, _pid: int) -> None:
+        self.changes += 1
+
+    def note_close(self, _opener: int) -> None:
         self.changes += 1
 
     def note_last_release(self, inode: Inode) -> None:
