@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import cast
+from typing import Self, cast
 
 import pytest
 import trio
@@ -88,7 +88,7 @@ class Followed:
         self._started = threading.Event()
         self._thread = threading.Thread(target=self._run)
 
-    def __enter__(self) -> "Followed":
+    def __enter__(self) -> Self:
         self._connector = ProcConnector.subscribe()
         self._thread.start()
         assert self._started.wait(_SECONDS)
@@ -135,9 +135,9 @@ class Followed:
         """The same as /proc has it, by other means than the daemon's."""
         shown = f"{self.device[0]:02x}:{self.device[1]:02x}"
         found = set()
-        for pid in filter(str.isdecimal, os.listdir("/proc")):
+        for process in Path("/proc").glob("[0-9]*"):
             # Of all threads: the first one may have ended, and shows nothing.
-            for maps in Path(f"/proc/{pid}/task").glob("*/maps"):
+            for maps in process.glob("task/*/maps"):
                 try:
                     text = maps.read_text(encoding="utf-8", errors="replace")
                 except (FileNotFoundError, ProcessLookupError, PermissionError):
@@ -145,7 +145,7 @@ class Followed:
                 for fields in map(str.split, text.splitlines()):
                     if (fields[3], fields[4]) == (shown, str(self.inode.ino)):
                         start, end = (int(part, 16) for part in fields[0].split("-"))
-                        found.add((int(pid), start, end))
+                        found.add((int(process.name), start, end))
         return sorted(found)
 
     def await_truth(self) -> list[tuple[int, int, int]]:

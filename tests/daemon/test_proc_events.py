@@ -211,18 +211,20 @@ def test_an_overflow_of_the_kernels_queue_is_told(monkeypatch: pytest.MonkeyPatc
         connector.close()
 
 
+_SUBSCRIBE = """
+from anonfsd._proc_events import ProcConnector
+try:
+    ProcConnector.subscribe()
+except OSError as error:
+    print(error.strerror)
+"""
+
+
 def test_another_network_namespace_is_told_apart() -> None:
     if os.geteuid() != 0:
         pytest.skip("a network namespace is made by root")
-    script = "\n".join([
-        "from anonfsd._proc_events import ProcConnector",
-        "try:",
-        "    ProcConnector.subscribe()",
-        "except OSError as error:",
-        "    print(error.strerror)",
-    ])  # fmt: skip
     ran = subprocess.run(
-        ["unshare", "--net", sys.executable, "-c", script],
+        ["unshare", "--net", sys.executable, "-c", _SUBSCRIBE],
         capture_output=True,
         text=True,
         timeout=SECONDS,

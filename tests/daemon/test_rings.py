@@ -1,6 +1,8 @@
 import errno
+import socket
 import threading
 from collections.abc import Callable, Collection, Iterator
+from typing import cast
 
 import pytest
 import trio
@@ -13,6 +15,7 @@ from anonfs.units import PAGE_SIZE, Ino
 from anonfs.vfs import ROOT, FileSystem, Inode, NewInode
 from anonfs.vm import MappedArea, ProcessMaps, ShareRing
 from anonfsd import _rings
+from anonfsd._proc_events import ProcConnector
 from anonfsd._rings import Rings
 
 DEVICE = (0, 99)
@@ -183,6 +186,71 @@ def test_the_background_looks_soon_after_a_change_and_else_ever_more_seldom(
             nursery.cancel_scope.cancel()
 
     run(script, trio.testing.MockClock(autojump_threshold=0))
+
+
+class QuietConnector:
+    """Nothing is ever told."""
+
+    def __init__(self) -> None:
+        self._ours, self._theirs = socket.socketpair()
+
+    def fileno(self) -> int:
+        return self._ours.fileno()
+
+    def close(self) -> None:
+        self._ours.close()
+        self._theirs.close()
+
+
+def test_with_events_the_pass_looks_at_openers_and_at_everybody_seldom(
+    fs: FileSystem, proc: FakeProc, opened: Inode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rings = Rings(fs, DEVICE)
+    without_a_thread(rings, proc, monkeypatch)
+    proc.map(10, opened.ino)
+    connector = QuietConnector()
+
+    async def script() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(rings.follow, cast("ProcConnector", connector))
+            nursery.start_soon(rings.look_now_and_then)
+            await trio.sleep(3600)
+            everybody = proc.looks - len(proc.asked)
+            assert 100 < everybody < 200
+            rings.note_open(10)
+            proc.asked.clear()
+            proc.looks = 0
+            await trio.sleep(10)
+            assert proc.asked[:3] == [[10]] * 3
+            assert proc.looks == len(proc.asked)
+            rings.note_open(0)  # from another pid namespace
+            await trio.sleep(1)
+            assert proc.looks > len(proc.asked)
+            nursery.cancel_scope.cancel()
+
+    run(script, trio.testing.MockClock(autojump_threshold=0))
+    connector.close()
+    assert [area.pid for area in ShareRing(opened)] == [10]
+
+
+def test_a_close_is_a_look_at_the_opener(fs: FileSystem, proc: FakeProc, opened: Inode) -> None:
+    rings = Rings(fs, DEVICE)
+    proc.map(10, opened.ino)
+    connector = QuietConnector()
+
+    async def script() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(rings.follow, cast("ProcConnector", connector))
+            await trio.testing.wait_all_tasks_blocked()
+            rings.note_open(10)
+            rings.note_close(10)
+            while len(ShareRing(opened)) == 0:
+                await trio.lowlevel.checkpoint()
+            nursery.cancel_scope.cancel()
+
+    run(script)
+    connector.close()
+    assert proc.asked == [[10]]
 
 
 def test_without_an_open_file_there_is_nothing_to_look_for(fs: FileSystem, proc: FakeProc) -> None:
