@@ -59,7 +59,7 @@ _OWN_HANDLE = 1 << 63
 _LARGEST_WRITE = 1 << 20
 _PAYLOAD_PAGES = (_LARGEST_WRITE >> 12) + 1
 _THREADS = 8
-_PATIENCE = 8
+_PATIENCE = 8  # requests
 _GONE = {errno.ENODEV, errno.EBADF, errno.ENOTCONN}
 
 
@@ -161,8 +161,7 @@ class _Lead:
         if self._reads is not None and self._requests:
             self._reads.submit()
 
-    @property
-    def has_patience(self) -> bool:
+    def may_take(self) -> bool:
         """Whether one more request may be taken before reads are looked at."""
         self._patience -= 1
         return self._patience >= 0 or not self._requests
@@ -231,7 +230,7 @@ class _Worker:
             self._lead.lock.release()
 
     def _take(self) -> None:
-        if not self._lead.has_patience:
+        if not self._lead.may_take():
             self._answer_reads(wait=False)
         try:
             size = os.readv(self._device, self._message)
