@@ -6,6 +6,8 @@ over a socket, which it takes for its device, and what it answers goes from ther
 
     /dev/fuse ──▶ leader ──READ, WRITE──▶ Paging ──▶ /dev/fuse
                     │                                    ▲
+                    ├──those of .anonfs/events──▶ EventStreams
+                    │                                    │
                     └──all others──▶ socket ──▶ pyfuse3 ─┘ (by a thread of its own)
 
 So are the daemon's own opens (`OwnFiles`): nobody else needs to know of them, and with
@@ -37,6 +39,7 @@ from collections.abc import Callable, Iterator
 from anonfs.mm import OnePageRead
 from anonfs.swap import AsyncReads, aligned_pages
 from anonfsd._callers import is_own_thread
+from anonfsd._event_streams import EventStreams
 from anonfsd._paging import Paging
 
 __all__ = ["Requests"]
@@ -64,7 +67,7 @@ _GONE = {errno.ENODEV, errno.EBADF, errno.ENOTCONN}
 
 
 class Requests:
-    """Takes requests from ``device``; those that ``paging`` does not answer go to ``others``.
+    """Takes requests from ``device``; what ``paging`` and ``events`` do not answer: ``others``.
 
     ``reads`` reads single pages from swap; without it they wait in threads, as many pages do.
     ``granted`` is called with the number of a SETXATTR of the daemon's own, and answers it later;
@@ -76,6 +79,7 @@ class Requests:
         device: int,
         others: socket.socket,
         paging: Paging,
+        events: EventStreams,
         reads: AsyncReads | None,
         granted: Callable[[int], None],
         on_end: Callable[[], None],
@@ -83,6 +87,7 @@ class Requests:
         self._device = device
         self._others = others
         self._paging = paging
+        self._events = events
         self._granted = granted
         self._lead = _Lead(device, reads)
         self._on_end = on_end
@@ -100,7 +105,8 @@ class Requests:
         self._ended = True
 
     def _serve(self) -> None:
-        worker = _Worker(self._device, self._others, self._paging, self._granted, self._lead)
+        neighbours = self._paging, self._events, self._granted, self._lead
+        worker = _Worker(self._device, self._others, *neighbours)
         try:
             while not self._ended:
                 worker.lead(lambda: self._ended)
@@ -191,12 +197,14 @@ class _Worker:
         device: int,
         others: socket.socket,
         paging: Paging,
+        events: EventStreams,
         granted: Callable[[int], None],
         lead: _Lead,
     ) -> None:
         self._device = device
         self._others = others
         self._paging = paging
+        self._events = events
         self._granted = granted
         self._lead = lead
         self._leads = False
@@ -242,10 +250,12 @@ class _Worker:
             if error.errno in {errno.ENOENT, errno.EINTR}:
                 return
             raise
-        _, opcode, unique, ino, _, _, pid = _IN.unpack_from(self._header)
+        _, opcode, unique, ino, uid, _, pid = _IN.unpack_from(self._header)
         self._unique = unique
         if opcode in {_READ, _WRITE} and self._paging.serves(ino):
             self._answer_fault(opcode, ino)
+        elif self._events.serves(opcode, ino):
+            self._events.take(opcode, unique, uid, memoryview(self._header)[_IN_SIZE:])
         elif opcode == _OPEN and is_own_thread(pid):
             self.reply(_OPEN_OUT.pack(_OWN_HANDLE, _KEEP_CACHE | _NOFLUSH, 0))
         elif (
@@ -255,8 +265,8 @@ class _Worker:
         elif opcode == _SETXATTR and is_own_thread(pid):
             self._granted(unique)
         elif opcode == _INTERRUPT:
-            # Nothing here can be interrupted; the kernel need not try again.
-            self._reply_error(errno.ENOSYS)
+            # Nobody else can be interrupted, and an answer is not waited for.
+            self._events.interrupt(memoryview(self._header)[_IN_SIZE:])
         else:
             self._pass_on(size)
 

@@ -16,7 +16,7 @@ import trio
 from anonfs.errors import AnonfsError
 from anonfs.units import Ino
 from anonfs.vfs import FileSystem, Inode
-from anonfs.vm import AddressSpaces, ProcessMaps, SharedOperations, ShareRing
+from anonfs.vm import AddressSpaces, ProcessMaps, SharedOperations, ShareRing, VmOperations
 from anonfsd.pagemap import loaded_ptes
 from anonfsd.procfs import scan
 from anonfsd.smaps import dirty_bytes
@@ -37,8 +37,13 @@ _DUTY = 20  # a look is followed by a pause of at least so many times its durati
 class Rings:
     """The rings of the inodes of ``filesystem``, whose mount has ``device`` (major, minor)."""
 
-    def __init__(self, filesystem: FileSystem, device: tuple[int, int]) -> None:
-        self.spaces = AddressSpaces(SharedOperations(), self._mappable)
+    def __init__(
+        self,
+        filesystem: FileSystem,
+        device: tuple[int, int],
+        operations: VmOperations | None = None,
+    ) -> None:
+        self.spaces = AddressSpaces(operations or SharedOperations(), self._mappable)
         self._filesystem = filesystem
         self._device = device
         self._lock = trio.Lock()

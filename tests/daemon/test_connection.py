@@ -13,7 +13,7 @@ from anonfsd._connection import Connection, _never_congested
 @pytest.mark.parametrize("size", [1, 70_000, 400_000])
 def test_large_messages_either_way(size: int) -> None:
     nothing: Any = None
-    connection = Connection(-1, nothing, nothing, None, nothing)
+    connection = Connection(-1, nothing, nothing, nothing, None, nothing)
     ours, theirs = connection._ours, socket.socket(fileno=os.dup(connection._theirs))
     message = os.urandom(size)
     for sender, receiver in ((ours, theirs), (theirs, ours)):
