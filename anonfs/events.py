@@ -69,13 +69,9 @@ class VmEvent:
         """The event that ``line`` is. Raises ValueError: it is none."""
         found = json.loads(line)
         match found:
-            case {
-                "time": int() | float() as time,
-                "inode": int() as inode,
-                "event": str() as event,
-            }:
+            case {"time": int() | float() as at, "inode": int() as inode, "event": str() as event}:
                 numbers = {name: _optional(found, name, int) for name in _NUMBERS}
-                return cls(float(time), inode, _optional(found, "name", str), event, **numbers)
+                return cls(float(at), inode, _optional(found, "name", str), event, **numbers)
         raise ValueError(f"not an event: {line!r}")
 
 
