@@ -59,14 +59,19 @@ class _AsJson:
 
 
 class _AsTable:
-    """One row a line, below titles."""
+    """One row a line, below titles. A file that goes is called what it was called before."""
 
     def __init__(self) -> None:
         self._console = console()
+        self._names: dict[int, str] = {}
         self._write(_TITLES)
 
     def event(self, event: VmEvent) -> None:
-        self._write(_row(event))
+        if event.name is not None:
+            self._names[event.inode] = escaped(event.name)
+        self._write(_row(event, self._names.get(event.inode, f"inode {event.inode}")))
+        if event.event == "delete":
+            self._names.pop(event.inode, None)
 
     def lost(self, events: int) -> None:
         self._write(f"({events} events were lost here)")
@@ -75,7 +80,7 @@ class _AsTable:
         self._console.print(line, soft_wrap=True)
 
 
-def _row(event: VmEvent) -> str:
+def _row(event: VmEvent, name: str) -> str:
     at = time.strftime("%H:%M:%S", time.localtime(event.time))
     return _ROW.format(
         f"{at}.{int(event.time * 1000) % 1000:03}",
@@ -84,7 +89,7 @@ def _row(event: VmEvent) -> str:
         _known(event.parent),
         "-" if event.start is None else f"{event.start:x}-{event.end or 0:x}",
         _pages(event),
-        f"inode {event.inode}" if event.name is None else escaped(event.name),
+        name,
     )
 
 

@@ -71,8 +71,9 @@ class Watch:
         self,
         descriptor: int,
         inode: int | None,
+        opened: float,
         *,
-        since: float | None = None,
+        past: bool = False,
         timeout: float | None = None,
     ) -> None:
         self.lost = 0
@@ -80,7 +81,8 @@ class Watch:
         self._descriptor = descriptor
         self._thread: threading.Thread | None = None
         self._inode = inode
-        self._since = since
+        self._opened = opened
+        self._past = past
         self._timeout = timeout
         self._partial = b""
         self._lines: deque[VmEvent | Lost] = deque()
@@ -105,7 +107,8 @@ class Watch:
         """Wait for the next event.
 
         Raises:
-            StopIteration: none came within the time-out, the mount is gone, or this is closed.
+            StopIteration: none came within the time-out, the mount is gone, the file that is
+                followed is deleted, or this is closed.
             ValueError: the events go to a callback.
         """
         if self._thread is not None:
@@ -149,20 +152,30 @@ class Watch:
         self._ended = not data
         *lines, self._partial = (self._partial + data).split(b"\n")
         for line in lines:
-            self._take(line.decode("ascii", "replace"))
+            if not self._ended:
+                self._take(line.decode("ascii", "replace"))
 
     def _take(self, line: str) -> None:
         try:
             found = parse_event_line(line)
         except ValueError:  # of a newer daemon
             return
-        if isinstance(found, VmEvent):
-            if self._since is not None and found.time < self._since:
-                return
-            self._since = None  # from now on all is new, whatever becomes of the clock
-            if self._inode not in {None, found.inode}:
-                return
-        self._lines.append(found)
+        if isinstance(found, Lost):
+            self._lines.append(found)
+        elif not self._past and found.time < self._opened:
+            pass
+        elif self._inode is None:
+            self._lines.append(found)
+        elif found.inode == self._inode:
+            self._take_of_file(found)
+
+    def _take_of_file(self, event: VmEvent) -> None:
+        """Take an event of the file that is followed, or of one that had its number before."""
+        if event.event == "delete" and event.time < self._opened:
+            self._lines.clear()
+            return
+        self._lines.append(event)
+        self._ended = event.event == "delete"
 
     def _call_back(self, callback: Callback) -> None:
         try:
@@ -219,7 +232,8 @@ def watch(
     """Follow what happens to the file ``target``, or to all files of a mount.
 
     Args:
-        target: a file; by its inode, so a later file of the same name is another one.
+        target: a file; by its inode, so its delete is the last event, and a later file of the same
+            name is another one.
         callback: is called for each event by a thread of its own, until the watch is closed; or
             an object with methods open, dup, close, delete, fault and swapout to be called.
         past: whether to begin with what the daemon remembers of before, the last thousand events
@@ -232,16 +246,15 @@ def watch(
         NotAnonfsError: the daemon has no events to tell.
         OSError: EMFILE, this user follows too many times already; as stat(2) of ``target``.
     """
-    inode = None
+    inode, now = None, time.time()
     if target is not None:
         handle = target if isinstance(target, str | os.PathLike | int) else target.fileno()
         inode = os.stat(handle).st_ino  # noqa: PTH116  a descriptor has no Path
         if mount is None and not isinstance(handle, int):
             mount = Path(handle).absolute().parent
-    now = time.time()
     with tree_file(find_mount(mount), "events") as path:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    found = Watch(descriptor, inode, since=None if past else now, timeout=timeout)
+    found = Watch(descriptor, inode, now, past=past, timeout=timeout)
     if callback is not None:
         found.call_back(callback)
     return found

@@ -46,8 +46,8 @@ class Audience:
 
     def _is_theirs(self, uid: int, happening: Happening) -> bool:
         inode = self._filesystem.inodes.get(happening.inode.ino)
-        if inode is None:
-            return False
+        if inode is None or inode is not happening.inode:
+            return False  # gone, and its number may be another's by now
         if inode.uid == uid:
             return True
         return bool(inode.mode & stat.S_IROTH) and self._reach.includes(inode.ino)

@@ -232,10 +232,14 @@ class EventStreams:
             with self._lock:
                 while not self._due:
                     self._is_due.wait()
-                due, self._due = self._due, []
-                messages = [message for stream in due for message in self._owed(stream)]
-            for unique, body, error in messages:
-                self._send(unique, body, error)
+            self._deliver()
+
+    def _deliver(self) -> None:
+        with self._lock:
+            due, self._due = self._due, []
+            messages = [message for stream in due for message in self._owed(stream)]
+        for unique, body, error in messages:
+            self._send(unique, body, error)
 
     def _owed(self, stream: _Stream) -> list[tuple[int, bytes, int]]:
         """The answers and the wakeup that ``stream`` has to send by now."""
