@@ -11,7 +11,6 @@ It has a descriptor of the mount, and so keeps it in use until it is closed. It 
 has a thread that calls back; never both.
 """
 
-import contextlib
 import os
 import select
 import threading
@@ -83,10 +82,11 @@ class Watch:
         self._inode = inode
         self._opened = opened
         self._past = past
+        self._catching_up = True
         self._timeout = timeout
         self._partial = b""
         self._lines: deque[VmEvent | Lost] = deque()
-        self._ended = False
+        self._ended = self._closed = False
         self._stopped, self._stop = os.pipe()
 
     def call_back(self, callback: Callback) -> None:
@@ -97,7 +97,13 @@ class Watch:
         self._thread.start()
 
     def fileno(self) -> int:
-        """The stream's descriptor, for poll(2); readable when there may be an event."""
+        """The stream's descriptor, for poll(2); readable when there may be an event.
+
+        Raises:
+            ValueError: the watch is closed.
+        """
+        if self._closed:
+            raise ValueError("watch is closed")
         return self._descriptor
 
     def __iter__(self) -> Self:
@@ -121,7 +127,7 @@ class Watch:
     def _next(self) -> VmEvent | None:
         deadline = None if self._timeout is None else time.monotonic() + self._timeout
         while True:
-            while self._lines:
+            while self._lines and not self._closed:
                 found = self._lines.popleft()
                 if isinstance(found, VmEvent):
                     return found
@@ -133,7 +139,7 @@ class Watch:
 
     def _wait(self, seconds: float | None) -> bool:
         """Wait until there is something to read; False if nothing came, or comes any more."""
-        if self._ended or self._descriptor < 0:
+        if self._ended or self._closed:
             return False
         poll = select.poll()
         poll.register(self._descriptor, select.POLLIN)
@@ -162,20 +168,17 @@ class Watch:
             return
         if isinstance(found, Lost):
             self._lines.append(found)
-        elif not self._past and found.time < self._opened:
-            pass
-        elif self._inode is None:
-            self._lines.append(found)
-        elif found.inode == self._inode:
-            self._take_of_file(found)
-
-    def _take_of_file(self, event: VmEvent) -> None:
-        """Take an event of the file that is followed, or of one that had its number before."""
-        if event.event == "delete" and event.time < self._opened:
-            self._lines.clear()
             return
-        self._lines.append(event)
-        self._ended = event.event == "delete"
+        # Once there is something new all is new, whatever becomes of the clock.
+        self._catching_up = self._catching_up and found.time < self._opened
+        if self._inode not in {None, found.inode} or (self._catching_up and not self._past):
+            return
+        is_end = self._inode is not None and found.event == "delete"
+        if is_end and self._catching_up:
+            self._lines.clear()  # of a file that had the number before
+            return
+        self._lines.append(found)
+        self._ended = is_end
 
     def _call_back(self, callback: Callback) -> None:
         try:
@@ -187,16 +190,15 @@ class Watch:
 
     def close(self) -> None:
         """Follow no longer; the thread that calls back has ended then."""
-        if self._descriptor < 0:
+        if self._closed:
             return
+        self._closed = True
         os.write(self._stop, b"x")
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join()
         for descriptor in (self._descriptor, self._stopped, self._stop):
-            with contextlib.suppress(OSError):
-                os.close(descriptor)
-        self._descriptor = -1
+            os.close(descriptor)
 
     def __enter__(self) -> Self:
         return self
