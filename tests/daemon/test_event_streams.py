@@ -14,6 +14,7 @@ import pytest
 from anonfs.events import VmEvent
 from anonfs.units import Ino
 from anonfs.vm import EventLog, Happening, Sight
+from anonfsd import _event_streams
 from anonfsd._engine_lock import EngineLock
 from anonfsd._event_streams import EventStreams
 from tests.vm.fakes import FakeInode
@@ -107,7 +108,8 @@ def pids(data: bytes) -> list[int | None]:
 
 
 @pytest.fixture
-def device() -> Iterator[Device]:
+def device(monkeypatch: pytest.MonkeyPatch) -> Iterator[Device]:
+    monkeypatch.setattr(_event_streams, "_REST_SECONDS", 0.0)
     made = Device()
     yield made
     with made.lock:
@@ -234,3 +236,25 @@ def test_the_end_comes_after_what_is_left(device: Device) -> None:
     fresh = device.open(uid=5)
     device.ask(_READ, read_body(fresh))
     device.check_silent()
+
+
+def test_who_was_served_waits_for_more_at_a_time(
+    device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_event_streams, "_REST_SECONDS", 1000.0)
+    handle = device.open()
+    device.happen(10)
+    assert device.poll(handle) == _POLLIN
+    assert pids(device.call(_READ, read_body(handle))[1]) == [10]
+    device.happen(11)
+    assert device.message() == (0, -1, struct.pack("=Q", 1000 + handle))
+    assert device.poll(handle, schedule=False) == _POLLIN, "nobody waits"
+    unique = device.ask(_READ, read_body(handle))
+    device.happen(12)
+    answered, _, data = device.message()
+    assert (answered, pids(data)) == (unique, [11, 12])
+    device.happen(13)
+    assert device.poll(handle) == 0
+    device.streams._deliver()
+    assert device.message() == (0, -1, struct.pack("=Q", 1000 + handle))
+    assert pids(device.call(_READ, read_body(handle, flags=os.O_NONBLOCK))[1]) == [13]
