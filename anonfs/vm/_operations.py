@@ -10,7 +10,7 @@ of a mapping calls them, each area having one ``open`` or ``dup`` at its beginni
 
 ``fault`` and ``swapout`` tell of pages, where the kernel's have one call for each: whoever answers
 a fault or empties frames has done the work, so nothing is left to do but to tell of it. They are
-called as often as the disk or the kernel asks, by callers that ask `ToldOperations.wanted` first.
+called as often as the disk or the kernel asks, by callers that ask `EventLog.wanted` first.
 
 Operations must not know who reports to them: a look at /proc or the kernel's own events. They are
 synchronous, and are called with the lock of the engine held.
@@ -80,16 +80,12 @@ class SharedOperations:
 class ToldOperations(SharedOperations):
     """The same, told to ``log`` as it happens; and the `delete` of a dentry, which is told here.
 
-    A close is told before the delete that it may cause, as the kernel calls them.
+    A close is told before the delete that it may cause, as the kernel calls them. Whether anybody
+    wants to be told of a `fault` or a `swapout` is to be asked of ``log`` before either.
     """
 
     def __init__(self, log: EventLog) -> None:
-        self._log = log
-
-    @property
-    def wanted(self) -> bool:
-        """Whether anybody wants to be told of a `fault` or a `swapout`: ask before either."""
-        return self._log.wanted
+        self.log = log
 
     def open(self, area: VmArea) -> None:
         """Link ``area``, and tell."""
@@ -118,14 +114,14 @@ class ToldOperations(SharedOperations):
 
     def delete(self, inode: MappedInode) -> None:
         """The dentry of ``inode`` calls its delete operation: tell."""
-        self._log.note(Happening("delete", inode, self._log.now()))
+        self.log.note(Happening("delete", inode, self.log.now()))
 
     def _tell(self, event: str, area: VmArea, parent: int | None = None) -> None:
-        log, start, end = self._log, area.start, area.end
+        log, start, end = self.log, area.start, area.end
         place = start, end, area.offset, (end - start) // PAGE_SIZE
         log.note(Happening(event, area.inode, log.now(), area.uid, area.pid, parent, *place))
 
     def _tell_pages(self, event: str, inode: MappedInode, first: int, count: int) -> None:
-        if self._log.wanted:
-            now = self._log.now()
-            self._log.tell(Happening(event, inode, now, offset=first * PAGE_SIZE, pages=count))
+        if self.log.wanted:
+            now = self.log.now()
+            self.log.tell(Happening(event, inode, now, offset=first * PAGE_SIZE, pages=count))

@@ -4,9 +4,9 @@ Its requests are answered here and not by pyfuse3, for three reasons: a READ tha
 worker, a READ or POLL has to be known by its number to be answered later or interrupted, and
 pyfuse3 tells neither O_NONBLOCK nor who asks::
 
-    request threads ──OPEN, READ, POLL, FLUSH, RELEASE, INTERRUPT──▶ EventStreams ──▶ /dev/fuse
-                                                                        ▲   │ later, by a thread
-    operations ──▶ EventLog ──▶ EventReader ──"there is something"──────┘   └──▶ answers, wakeups
+    request threads ──OPEN, READ, POLL, RELEASE, INTERRUPT──▶ EventStreams ──▶ answers at once
+                                                                 ▲   │
+    operations ──▶ EventLog ──▶ EventReader ──there is something─┘   └──▶ a thread ──▶ the others
 
 A READ is answered at once where there are events, with whole lines while they fit. Where there are
 none it waits, and takes nothing but a record of its number; a signal to its reader ends it with
@@ -33,6 +33,7 @@ import time
 from collections import Counter
 from functools import partial
 
+from anonfs.errors import require
 from anonfs.vm import EventLog, EventReader
 from anonfsd._audience import Audience
 from anonfsd._engine_lock import EngineLock
@@ -41,7 +42,7 @@ __all__ = ["EventStreams"]
 
 log = logging.getLogger(__name__)
 
-_OPEN, _READ, _RELEASE, _FLUSH, _POLL = 14, 15, 18, 25, 40
+_OPEN, _READ, _RELEASE, _FSYNC, _FLUSH, _POLL = 14, 15, 18, 20, 25, 40
 _OUT = struct.Struct("=IiQ")  # fuse_out_header: len, error, unique
 _OPEN_IN = struct.Struct("=I")  # flags
 _OPEN_OUT = struct.Struct("=QII")  # fh, open_flags
@@ -118,7 +119,8 @@ class EventStreams:
             _OPEN: self._open,
             _READ: self._read,
             _POLL: self._poll,
-            _FLUSH: self._flush,
+            _FLUSH: self._nothing,
+            _FSYNC: self._nothing,
             _RELEASE: self._release,
         }
 
@@ -223,7 +225,7 @@ class EventStreams:
             events |= _READABLE | select.POLLHUP
         return _POLL_OUT.pack(events, 0)
 
-    def _flush(self, _unique: int, _uid: int, body: memoryview) -> bytes:
+    def _nothing(self, _unique: int, _uid: int, body: memoryview) -> bytes:
         self._stream(body)
         return b""
 
@@ -280,6 +282,15 @@ class EventStreams:
             messages.append((0, _WAKEUP.pack(stream.poll), _NOTIFY_POLL))
             stream.poll = None
         return messages
+
+    def check_invariants(self) -> None:
+        """With the lock held: recount the streams of each user, and what is due."""
+        streams = self._streams.values()
+        counted = Counter(stream.uid for stream in streams)
+        require(counted == self._of_user, "the streams of a user are miscounted")
+        require(self._ended <= set(streams), "a stream has ended that is not open")
+        due = [stream for stream in streams if stream.is_due]
+        require(set(due) <= set(self._due), "a stream is due that will not be served")
 
     def _send(self, unique: int, body: bytes, error: int = 0) -> None:
         header = _OUT.pack(_OUT.size + len(body), error, unique)

@@ -110,7 +110,7 @@ class Paging:
             self._reclaim.wake()
             if not own:
                 self._note_stream(inode, info, first, count)
-                if self._operations.wanted:
+                if self._operations.log.wanted:
                     self._operations.fault(inode, first, count)
             if isinstance(found, memoryview):
                 thread.reply(found)

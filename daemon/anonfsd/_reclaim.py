@@ -283,7 +283,7 @@ class Reclaim:
         self._lock.perform(eviction)
         if eviction.error is not None:
             log.error("swap cannot be written everywhere: %s", eviction.error)
-        if self._operations.wanted:
+        if self._operations.log.wanted:
             self._tell_of(eviction)
         self.room.notify_all()
         self.wake()  # frames that are free can be trimmed

@@ -225,8 +225,13 @@ class _Server:
         """Let those go who follow a mount that only they keep in use: nobody else can find it."""
         while True:
             await trio.sleep(_MOUNTED_INTERVAL)
-            if self._events.any_open and mount_at(self._mounted.point) != self._mounted:
+            if self._events.any_open and not await trio.to_thread.run_sync(
+                self._is_mounted, abandon_on_cancel=True
+            ):
                 self._events.end()
+
+    def _is_mounted(self) -> bool:
+        return mount_at(self._mounted.point) == self._mounted
 
     async def _keep_checking(self, rings: Rings) -> None:
         while True:
@@ -239,6 +244,7 @@ class _Server:
         self._filesystem.check_invariants()
         rings.spaces.check_invariants()
         self._log.check_invariants()
+        self._events.check_invariants()
         for inode in self._filesystem.inodes.values():
             inode.check_invariants(areas=len(ShareRing(inode)))
 

@@ -114,6 +114,7 @@ def device(monkeypatch: pytest.MonkeyPatch) -> Iterator[Device]:
     yield made
     with made.lock:
         made.log.check_invariants()
+        made.streams.check_invariants()
     made.kernel.close()
     made.theirs.close()
 

@@ -73,9 +73,9 @@ def test_dup_stays_on_the_inode(inode: FakeInode, operations: VmOperations) -> N
 def told(operations: ToldOperations, act: Callable[[], object]) -> list[VmEvent]:
     """What a reader is told of what ``act`` does."""
     reader = EventReader(lambda _: Sight.ALL, lambda: None, 1000, 1 << 20)
-    operations._log.open(reader)
+    operations.log.open(reader)
     act()
-    operations._log.close(reader)
+    operations.log.close(reader)
     return [VmEvent.parse(line) for line in reader.take(1 << 20).decode().splitlines()]
 
 
@@ -106,7 +106,7 @@ def test_operations_are_told_with_their_processes(
 
 def test_pages_are_told_where_anybody_listens(inode: FakeInode, telling: ToldOperations) -> None:
     def act() -> None:
-        assert telling.wanted
+        assert telling.log.wanted
         telling.fault(inode, 3, 2)
         telling.swapout(inode, 4, 1)
 
@@ -114,7 +114,7 @@ def test_pages_are_told_where_anybody_listens(inode: FakeInode, telling: ToldOpe
         VmEvent(5.0, 7, "file-7", "fault", offset=3 * PAGE_SIZE, pages=2),
         VmEvent(5.0, 7, "file-7", "swapout", offset=4 * PAGE_SIZE, pages=1),
     ]
-    assert not telling.wanted
+    assert not telling.log.wanted
     telling.fault(inode, 3, 2)
     assert told(telling, lambda: None) == []
 
