@@ -42,7 +42,7 @@ __all__ = ["EventStreams"]
 
 log = logging.getLogger(__name__)
 
-_OPEN, _READ, _RELEASE, _FSYNC, _FLUSH, _POLL = 14, 15, 18, 20, 25, 40
+_OPEN, _READ, _RELEASE, _FSYNC, _FLUSH, _INTERRUPT, _POLL = 14, 15, 18, 20, 25, 36, 40
 _OUT = struct.Struct("=IiQ")  # fuse_out_header: len, error, unique
 _OPEN_IN = struct.Struct("=I")  # flags
 _OPEN_OUT = struct.Struct("=QII")  # fh, open_flags
@@ -122,6 +122,7 @@ class EventStreams:
             _FLUSH: self._nothing,
             _FSYNC: self._nothing,
             _RELEASE: self._release,
+            _INTERRUPT: self._interrupt,
         }
 
     def start(self) -> None:
@@ -136,8 +137,8 @@ class EventStreams:
     # -- what the request threads pass on ----------------------------------------------------
 
     def serves(self, opcode: int, ino: int) -> bool:
-        """Whether a request is answered here."""
-        return ino == self._number and opcode in self._answers
+        """Whether a request is answered here: also an INTERRUPT, for nobody else can be."""
+        return opcode == _INTERRUPT or (ino == self._number and opcode in self._answers)
 
     def take(self, opcode: int, unique: int, uid: int, body: memoryview) -> None:
         """Answer the request ``unique`` of user ``uid``, or later; ``body`` follows its header."""
@@ -149,15 +150,6 @@ class EventStreams:
                 return
         if answer is not None:
             self._send(unique, answer)
-
-    def interrupt(self, body: memoryview) -> None:
-        """Somebody who waits got a signal: end the wait if it is for a READ of a stream."""
-        (unique,) = _INTERRUPT_IN.unpack_from(body)
-        with self._lock:
-            streams = self._streams.values()
-            waited = any(stream.reads.pop(unique, None) is not None for stream in streams)
-        if waited:
-            self._send(unique, b"", -errno.EINTR)
 
     # -- the requests, with the lock held: an answer, None for later; raise OSError -----------
 
@@ -239,6 +231,13 @@ class EventStreams:
             self._told.discard(stream.uid)
         self._ended.discard(stream)
         return b""
+
+    def _interrupt(self, _unique: int, _uid: int, body: memoryview) -> None:
+        """Somebody got a signal: end the wait if it is for a READ. This itself has no answer."""
+        (waiting,) = _INTERRUPT_IN.unpack_from(body)
+        for stream in self._streams.values():
+            if stream.reads.pop(waiting, None) is not None:
+                self._send(waiting, b"", -errno.EINTR)
 
     # -- what comes later ----------------------------------------------------------------------
 

@@ -46,7 +46,7 @@ __all__ = ["Requests"]
 
 log = logging.getLogger(__name__)
 
-_OPEN, _READ, _WRITE, _RELEASE, _SETXATTR, _INTERRUPT = 14, 15, 16, 18, 21, 36
+_OPEN, _READ, _WRITE, _RELEASE, _SETXATTR = 14, 15, 16, 18, 21
 _IN = struct.Struct("=IIQQIII")  # len, opcode, unique, nodeid, uid, gid, pid
 _IN_SIZE = 40
 _RANGE = struct.Struct("=QQII")  # fuse_read_in, fuse_write_in: fh, offset, size, flags
@@ -264,9 +264,6 @@ class _Worker:
             self.reply(b"")
         elif opcode == _SETXATTR and is_own_thread(pid):
             self._granted(unique)
-        elif opcode == _INTERRUPT:
-            # Nobody else can be interrupted, and an answer is not waited for.
-            self._events.interrupt(memoryview(self._header)[_IN_SIZE:])
         else:
             self._pass_on(size)
 

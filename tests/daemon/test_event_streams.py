@@ -19,7 +19,7 @@ from anonfsd._engine_lock import EngineLock
 from anonfsd._event_streams import EventStreams
 from tests.vm.fakes import FakeInode
 
-_OPEN, _READ, _RELEASE, _FLUSH, _POLL, _GETATTR = 14, 15, 18, 25, 40, 3
+_OPEN, _READ, _RELEASE, _FLUSH, _INTERRUPT, _POLL, _GETATTR = 14, 15, 18, 25, 36, 40, 3
 _NODE = 77
 _SECONDS = 20
 _POLLIN = select.POLLIN | select.POLLRDNORM
@@ -122,6 +122,7 @@ def device(monkeypatch: pytest.MonkeyPatch) -> Iterator[Device]:
 def test_only_what_is_read_is_served(device: Device) -> None:
     assert not device.streams.serves(_GETATTR, _NODE)
     assert not device.streams.serves(_READ, _NODE + 1)
+    assert device.streams.serves(_INTERRUPT, 0)
 
 
 def test_what_there_is_is_read_at_once_and_once(device: Device) -> None:
@@ -153,9 +154,9 @@ def test_a_read_waits_for_an_event(device: Device) -> None:
 def test_a_signal_ends_the_wait(device: Device) -> None:
     handle = device.open()
     waiting = device.ask(_READ, read_body(handle))
-    device.streams.interrupt(memoryview(struct.pack("=Q", waiting)))
+    device.ask(_INTERRUPT, struct.pack("=Q", waiting))
     assert device.message() == (waiting, errno.EINTR, b"")
-    device.streams.interrupt(memoryview(struct.pack("=Q", waiting)))
+    device.ask(_INTERRUPT, struct.pack("=Q", waiting))
     device.happen(10)
     device.check_silent()
     assert pids(device.call(_READ, read_body(handle))[1]) == [10], "nothing was lost by it"
