@@ -22,7 +22,7 @@ number of them wait side by side.
     measured, a random fault of 4 KiB, client and daemon on one processor: 16 to 18 us in a thread
     that blocks in read(2), 19 to 24 in an event loop, 33 and more through pyfuse3
 
-    measured, random faults of 4 processes from swap: 119 us of time and 140 us of processors a page
+    measured, random faults of 4 processes from swap: 100 us of time and 82 us of processors a page
     with a thread for each that waits, 64 and 47 us with asynchronous reads
 """
 
