@@ -14,6 +14,7 @@ import typer
 from anonfs import __version__
 from anonfs.cli._doctor import doctor
 from anonfs.cli._errors import CommandError
+from anonfs.cli._events import events
 from anonfs.cli._mount import mount
 from anonfs.cli._pages import pages
 from anonfs.cli._ring import ring
@@ -38,7 +39,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-for _command in (mount, umount, stat, ring, pages, tour, doctor):
+for _command in (mount, umount, stat, ring, pages, events, tour, doctor):
     app.command()(_command)
 
 

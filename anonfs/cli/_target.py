@@ -6,7 +6,7 @@ from pathlib import Path
 
 from anonfs.client import BadNameError, Inspection, NoMountError, connect, inspect
 
-__all__ = ["Looked", "look"]
+__all__ = ["Looked", "located", "look"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,7 @@ class Looked:
     inspection: Inspection
 
 
-def _located(file: str) -> Path:
+def located(file: str) -> Path:
     """The path that ``file`` means: itself where it exists, else below the mount."""
     path = Path(file)
     if path.is_absolute() or os.path.lexists(path):
@@ -36,6 +36,6 @@ def look(file: str) -> Looked:
     Raises:
         OSError: there is none, or it is not of an anonfs.
     """
-    path = _located(file)
+    path = located(file)
     inspection = inspect(path)
     return Looked(path, path.stat().st_size, inspection)

@@ -28,6 +28,7 @@ from anonfs.client._inspect import Inspection, Target, inspect, swap_out
 from anonfs.client._mapping import Mapping
 from anonfs.client._mount_table import FS_TYPE, Mount, anonfs_at, anonfs_mounts, mount_at
 from anonfs.client._tree import meminfo, swaps
+from anonfs.client._watch import Watch, WatchOperations, watch
 
 __all__ = [
     "FS_TYPE",
@@ -44,6 +45,8 @@ __all__ = [
     "NoMountError",
     "NotAnonfsError",
     "Target",
+    "Watch",
+    "WatchOperations",
     "anonfs_at",
     "anonfs_mounts",
     "connect",
@@ -54,4 +57,5 @@ __all__ = [
     "mount_at",
     "swap_out",
     "swaps",
+    "watch",
 ]

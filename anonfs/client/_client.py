@@ -20,6 +20,7 @@ from anonfs.client._inspect import Inspection, Target, inspect, swap_out
 from anonfs.client._mapping import Mapping
 from anonfs.client._names import split_name
 from anonfs.client._tree import meminfo
+from anonfs.client._watch import Callback, Watch, watch
 from anonfs.meminfo import MemInfo
 
 __all__ = ["Client", "Entry", "connect"]
@@ -150,6 +151,19 @@ class Client:
         """What the memory of the mount costs, see `anonfs.client.meminfo`."""
         self._require_device(self.mount.stat())
         return meminfo(self.mount)
+
+    def watch(
+        self,
+        target: Target | None = None,
+        callback: Callback | None = None,
+        *,
+        past: bool = False,
+        timeout: float | None = None,
+    ) -> Watch:
+        """Follow what happens, see `anonfs.client.watch`; relative paths are names."""
+        self._require_device(self.mount.stat())
+        found = None if target is None else self._target(target)
+        return watch(found, callback, past=past, timeout=timeout, mount=self.mount)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {str(self.mount)!r}>"

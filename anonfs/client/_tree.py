@@ -5,6 +5,7 @@ The text is the business of `anonfs.meminfo` and `anonfs.inspection`; here is on
 
 import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from anonfs.client._choice import find_mount
@@ -12,7 +13,7 @@ from anonfs.client._errors import NotAnonfsError, explained
 from anonfs.client._mount_table import mount_of, mounts_of_device
 from anonfs.meminfo import MemInfo, SwapUsage, parse_swaps
 
-__all__ = ["meminfo", "swaps", "whole_attribute"]
+__all__ = ["meminfo", "swaps", "tree_file", "whole_attribute"]
 
 _TREE = ".anonfs"
 
@@ -33,10 +34,22 @@ def swaps(mount: str | os.PathLike[str] | None = None) -> list[SwapUsage]:
 
 
 def _read(directory: Path, name: str) -> str:
+    with tree_file(directory, name) as path:
+        return path.read_text("utf-8", "surrogateescape")
+
+
+@contextlib.contextmanager
+def tree_file(directory: Path, name: str) -> Iterator[Path]:
+    """Where the tree of the mount that ``directory`` lies in has ``name``, for a body to open it.
+
+    Raises:
+        NotAnonfsError: there is no such file, so the daemon is an older one.
+        DaemonGoneError: there is no daemon.
+    """
     path = (mount_of(directory) or directory) / _TREE / name
     try:
         with explained(path):
-            return path.read_text("utf-8", "surrogateescape")
+            yield path
     except FileNotFoundError:
         raise NotAnonfsError(f"{directory} has no {_TREE}/{name}: mount it anew") from None
 

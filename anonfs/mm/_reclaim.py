@@ -22,10 +22,11 @@ import numpy.typing as npt
 
 from anonfs.mm._entry import Entries, PageState, numbers, on_swap, states
 from anonfs.mm._frames import FrameArena, Frames
-from anonfs.mm._leaves import LEAF_SHIFT
+from anonfs.mm._leaves import ENTRIES_PER_LEAF, LEAF_SHIFT
 from anonfs.swap import Transfer, checksums
 
 if TYPE_CHECKING:
+    from anonfs.mm._anon_inode_info import AnonInodeInfo
     from anonfs.mm._memory import Memory
 
 __all__ = ["Clock", "Eviction", "movable"]
@@ -84,6 +85,7 @@ class Eviction:
         self._zero_positions = self._owners(self._zeros)
         self._positions = self._owners(self._written)
         self._sums = np.empty(0, np.int64)
+        self._swapped = np.empty(0, np.int64)
         self._transfer: Transfer | None = None
         memory.frames.begin_io(self._zeros)
         memory.frames.begin_io(self._written)
@@ -125,7 +127,8 @@ class Eviction:
         kept = transfer.done & self._still_there(self._written, self._positions)
         memory.swap.release(self.slots[~kept & ~transfer.failed])
         entries = on_swap(self.slots[kept], self._sums[kept])
-        self._publish(self._written[kept], self._positions[kept], entries)
+        self._swapped = self._positions[kept]
+        self._publish(self._written[kept], self._swapped, entries)
         empty = self._still_there(self._zeros, self._zero_positions)
         positions = self._zero_positions[empty]
         self._publish(self._zeros[empty], positions, np.zeros(positions.size, np.int64))
@@ -133,6 +136,21 @@ class Eviction:
         memory.counters.evictions += 1
         memory.counters.swapped_out += int(np.count_nonzero(kept))
         memory.counters.zero_pages += positions.size
+
+    def swapped(self) -> "list[tuple[AnonInodeInfo, int, int]]":
+        """The pages that are on swap now: runs of an inode's, the first page and their count.
+
+        To be asked right after finish, before anything else happens to the pages.
+        """
+        leaves, positions = self._memory.leaves, self._swapped
+        begins = (np.diff(positions, prepend=-1) != 1) | (positions % ENTRIES_PER_LEAF == 0)
+        starts = np.flatnonzero(begins)
+        runs = []
+        for start, count in zip(starts, np.diff(starts, append=positions.size), strict=True):
+            leaf, low = divmod(int(positions[start]), ENTRIES_PER_LEAF)
+            first = leaves.index(leaf) * ENTRIES_PER_LEAF + low
+            runs.append((leaves.owner(leaf), first, int(count)))
+        return _joined(runs)
 
     def abandon(self) -> None:
         """Leave every page where it is."""
@@ -162,6 +180,19 @@ class Eviction:
                 info.release_if_empty(memory.leaves.index(leaf))
             else:
                 info.on_swap += count
+
+
+def _joined(
+    runs: "list[tuple[AnonInodeInfo, int, int]]",
+) -> "list[tuple[AnonInodeInfo, int, int]]":
+    """Runs of pages in order, neighbours made one: leaves are in no order of their own."""
+    joined: list[tuple[AnonInodeInfo, int, int]] = []
+    for info, first, count in sorted(runs, key=lambda run: (run[0].ino, run[1])):
+        if joined and joined[-1][0] is info and sum(joined[-1][1:]) == first:
+            joined[-1] = info, joined[-1][1], joined[-1][2] + count
+        else:
+            joined.append((info, first, count))
+    return joined
 
 
 def _tally(ascending: Entries) -> list[tuple[int, int]]:

@@ -9,6 +9,7 @@ from anonfs.vfs._directory import NAME_MAX
 from anonfs.vfs._filesystem import ROOT, FileSystem, NewInode
 from anonfs.vfs._inode import Inode
 from anonfs.vfs._list import ListHead
+from anonfs.vfs._paths import path_of
 
 __all__ = [
     "NAME_MAX",
@@ -19,4 +20,5 @@ __all__ = [
     "Inode",
     "ListHead",
     "NewInode",
+    "path_of",
 ]

@@ -44,7 +44,8 @@ class FileSystem:
     """The inodes of a mount by number, and the calls on them.
 
     Its `delete` is the delete operation of every dentry. ``opens`` counts the open file
-    descriptions of all inodes. With ``overcommit`` sizes are free, see `Promising`.
+    descriptions of all inodes. With ``overcommit`` sizes are free, see `Promising`. Whoever is
+    ``on_delete`` is told of each file with pages before it is deleted.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class FileSystem:
         self.memory = memory
         self.inodes: dict[Ino, Inode] = {}
         self.opens = 0
+        self.on_delete: Callable[[Inode], None] | None = None
         self.xattrs = Xattrs(image.blobs, now)
         self.promising = Promising(memory, self.inodes, overcommit=overcommit)
         self._image = image
@@ -135,6 +137,8 @@ class FileSystem:
         """The last reference went: free the pages, the record and all that belongs to it."""
         require(not inode.names and not inode.opens, "an inode in use was deleted")
         if inode.info is not None:
+            if self.on_delete is not None:
+                self.on_delete(inode)
             self.memory.delete(inode.info)
         self.promising.forget(inode)
         self._image.blobs.drop(inode.target)
@@ -163,6 +167,7 @@ class FileSystem:
             inode.nlink = 0
             self.delete(inode)
             raise
+        inode.place = above.ino, name
         inode.dentry.get()
         if inode.directory is not None:
             above.nlink += 1
@@ -214,6 +219,7 @@ class FileSystem:
             raise AnonfsError(errno.EPERM, "a directory has one name")
         above, directory = self._vacant(parent, name)
         directory.add(name, inode.ino)
+        inode.place = above.ino, name
         inode.dentry.get()
         inode.nlink += 1
         inode.ctime = self._now()
@@ -294,6 +300,7 @@ class FileSystem:
             _refuse_replacement(inode, victim)
             destination.point(new_name, inode.ino)
         source.remove(name)
+        inode.place = new_above.ino, new_name
         self._reparent(inode, above, new_above)
         if victim is not None:
             self._drop_name(new_above, victim)
@@ -309,6 +316,7 @@ class FileSystem:
         self._refuse_loop(other, above)
         source.point(name, other.ino)
         destination.point(other_name, inode.ino)
+        inode.place, other.place = (other_above.ino, other_name), (above.ino, name)
         self._reparent(inode, above, other_above)
         self._reparent(other, other_above, above)
         self._renamed(inode, above, other_above)

@@ -42,6 +42,7 @@ class Inode:
     Sizes are bytes, times nanoseconds since the epoch, ``target`` and ``xattrs`` blobs. ``opens``
     counts open file descriptions, ``lookups`` the kernel's references that FORGET will return.
     ``promised`` pages have a place for certain, and ``writes`` are under way: see `Promising`.
+    ``place`` is where it was last given a name, for `path_of`.
     """
 
     __slots__ = (
@@ -52,6 +53,7 @@ class Inode:
         "ino",
         "lookups",
         "opens",
+        "place",
         "promised",
         "share_ring",
         "words",
@@ -80,6 +82,7 @@ class Inode:
         self.directory: Directory | None = None
         self.opens = 0
         self.lookups = 0
+        self.place: tuple[Ino, bytes] | None = None
         self.promised = 0
         self.writes = 0
 

@@ -21,6 +21,7 @@ import pyfuse3
 import trio
 
 from anonfs.swap import AsyncReads
+from anonfsd._event_streams import EventStreams
 from anonfsd._paging import Paging
 from anonfsd._requests import Requests
 
@@ -45,8 +46,8 @@ _WORKERS = 1000  # each request that waits takes one; see Inspection for what bo
 class Connection:
     """The /dev/fuse descriptor ``device`` of a new mount.
 
-    ``paging`` answers READ and WRITE, ``operations`` all other requests; for ``reads`` and
-    ``granted`` see `Requests`.
+    ``paging`` answers READ and WRITE, ``events`` what is asked of their file, ``operations`` all
+    other requests; for ``reads`` and ``granted`` see `Requests`.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Connection:
         device: int,
         operations: pyfuse3.Operations,
         paging: Paging,
+        events: EventStreams,
         reads: AsyncReads | None,
         granted: Callable[[int], None],
     ) -> None:
@@ -63,7 +65,9 @@ class Connection:
         for end in (self._ours, theirs):
             _widen(end)
         self._theirs = theirs.detach()
-        self._requests = Requests(device, self._ours, paging, reads, granted, self._stop_soon)
+        self._requests = Requests(
+            device, self._ours, paging, events, reads, granted, self._stop_soon
+        )
         self._token: trio.lowlevel.TrioToken | None = None
 
     async def negotiate(self) -> None:

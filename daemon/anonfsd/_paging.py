@@ -16,6 +16,7 @@ from anonfs.errors import AnonfsError
 from anonfs.mm import AnonInodeInfo, BadPageError, Budget, OnePageRead, PageCut, Streams, Work
 from anonfs.units import PAGE_SHIFT, Ino, pages_for
 from anonfs.vfs import FileSystem, Inode
+from anonfs.vm import ToldOperations
 from anonfsd._answers import Failing, errno_for
 from anonfsd._engine_lock import EngineLock
 from anonfsd._reclaim import Reclaim
@@ -47,7 +48,8 @@ class Receiver(Protocol):
 class Paging:
     """Answers page faults of ``filesystem``; broken invariants are told to ``failing``.
 
-    ``read_ahead`` is called with an inode number, a first page and a count.
+    ``read_ahead`` is called with an inode number, a first page and a count; ``operations`` are told
+    of the faults.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class Paging:
         reclaim: Reclaim,
         failing: Failing,
         read_ahead: Callable[[int, int, int], None],
+        operations: ToldOperations,
     ) -> None:
         self._filesystem = filesystem
         self._memory = filesystem.memory
@@ -66,6 +69,7 @@ class Paging:
         self._reclaim = reclaim
         self._failing = failing
         self._read_ahead = read_ahead
+        self._operations = operations
         self._streams = Streams(min(_LARGEST_WINDOW, budget.pages // 32))
         self._held = 0
         self._told: dict[Ino, set[tuple[int, int]]] = {}
@@ -106,6 +110,8 @@ class Paging:
             self._reclaim.wake()
             if not own:
                 self._note_stream(inode, info, first, count)
+                if self._operations.log.wanted:
+                    self._operations.fault(inode, first, count)
             if isinstance(found, memoryview):
                 thread.reply(found)
                 return

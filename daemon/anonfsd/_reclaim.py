@@ -17,6 +17,7 @@ from collections.abc import Callable
 from anonfs.errors import AnonfsError
 from anonfs.mm import EVICTION_BATCH, AnonInodeInfo, Budget, Eviction, Unload
 from anonfs.vfs import FileSystem, Inode
+from anonfs.vm import ToldOperations
 from anonfsd._answers import Failing, errno_for
 from anonfsd._engine_lock import EngineLock
 from anonfsd._inode_lock import InodeLock
@@ -34,7 +35,10 @@ _PROBE_SECONDS = 1.0
 
 
 class Reclaim:
-    """The reclaim of a mount. ``room`` is notified when there is more of it than before."""
+    """The reclaim of a mount. ``room`` is notified when there is more of it than before.
+
+    ``operations`` are told what goes to swap.
+    """
 
     def __init__(
         self,
@@ -45,6 +49,7 @@ class Reclaim:
         files: OwnFiles,
         inode_lock: InodeLock,
         failing: Failing,
+        operations: ToldOperations,
     ) -> None:
         self.room = lock.condition()
         self._filesystem = filesystem
@@ -55,6 +60,7 @@ class Reclaim:
         self._files = files
         self._inode_lock = inode_lock
         self._failing = failing
+        self._operations = operations
         self._unload_wanted = lock.condition()
         self._swap_wanted = lock.condition()
         self._one_unload = threading.Lock()
@@ -277,5 +283,13 @@ class Reclaim:
         self._lock.perform(eviction)
         if eviction.error is not None:
             log.error("swap cannot be written everywhere: %s", eviction.error)
+        if self._operations.log.wanted:
+            self._tell_of(eviction)
         self.room.notify_all()
         self.wake()  # frames that are free can be trimmed
+
+    def _tell_of(self, eviction: Eviction) -> None:
+        for info, first, count in eviction.swapped():
+            inode = self._filesystem.inodes.get(info.ino)
+            if inode is not None and inode.info is info:
+                self._operations.swapout(inode, first, count)

@@ -15,14 +15,16 @@ from contextlib import ExitStack
 
 import trio
 
-from anonfs.client import Mount
+from anonfs.client import Mount, mount_at
 from anonfs.mm import Budget, Image, Memory
 from anonfs.swap import SwapArea
 from anonfs.units import format_size
-from anonfs.vfs import FileSystem, NewInode
-from anonfs.vm import ShareRing
+from anonfs.vfs import FileSystem, NewInode, path_of
+from anonfs.vm import EventLog, MappedInode, ShareRing, ToldOperations
+from anonfsd._audience import Audience
 from anonfsd._connection import Connection
 from anonfsd._engine_lock import EngineLock
+from anonfsd._event_streams import EventStreams
 from anonfsd._guard import Guard
 from anonfsd._inode_lock import InodeLock
 from anonfsd._inspection import Inspection
@@ -44,7 +46,7 @@ from anonfsd._reclaim import Reclaim
 from anonfsd._refusal import FirstRefusal
 from anonfsd._rings import Rings
 from anonfsd._tier import tier_line
-from anonfsd._tree import Tree
+from anonfsd._tree import EVENTS, Tree
 from anonfsd._tree_operations import TreeOperations
 from anonfsd._tuning import Tuning
 from anonfsd._unloading import Unloading
@@ -55,6 +57,7 @@ log = logging.getLogger(__name__)
 
 _GRACE = 5.0
 _CHECK_INTERVAL = 0.25
+_MOUNTED_INTERVAL = 1.0
 _READS = 64
 
 
@@ -113,6 +116,11 @@ class _Server:
         root = NewInode(mode, os.getuid(), os.getgid())
         self._filesystem = FileSystem(image, memory, root, overcommit=options.overcommit)
         memory.promises.on_refusal = FirstRefusal(mounted.point, overcommit=options.overcommit)
+        self._log = EventLog(self._name_of)
+        self._told = told = ToldOperations(self._log)
+        self._filesystem.on_delete = told.delete
+        audience = Audience(self._filesystem, os.getuid())
+        self._events = EventStreams(device, EVENTS, self.lock, self._log, audience)
         budget = Budget(options.frames, memory.frames, memory.loaded)
         self._tuning = Tuning(mounted.device)
         files = OwnFiles(mounted, self._tuning)
@@ -120,15 +128,21 @@ class _Server:
         unloading = Unloading(device, files)
         self._inode_lock = inode_lock = InodeLock(device, files)
         operations.reclaim = self._reclaim = Reclaim(
-            self._filesystem, self.lock, budget, unloading, files, inode_lock, operations
+            self._filesystem, self.lock, budget, unloading, files, inode_lock, operations, told
         )
         self._read_ahead = ReadAhead(files, lambda: flusher or not memory_is_limited())
         operations.paging = paging = Paging(
-            self._filesystem, self.lock, budget, self._reclaim, operations, self._read_ahead.ask
+            self._filesystem,
+            self.lock,
+            budget,
+            self._reclaim,
+            operations,
+            self._read_ahead.ask,
+            told,
         )
         self._reads = swap.async_reads(_READS)
         self._connection = Connection(
-            device, self._operations, paging, self._reads, inode_lock.granted
+            device, self._operations, paging, self._events, self._reads, inode_lock.granted
         )
 
     @property
@@ -137,7 +151,8 @@ class _Server:
         return self._served.is_set()
 
     async def run(self) -> None:
-        self._operations.rings = rings = Rings(self._filesystem, self._mounted.device)
+        device = self._mounted.device
+        self._operations.rings = rings = Rings(self._filesystem, device, self._told)
         self._operations.inspection = inspection = Inspection(rings, self._reclaim.swap_out)
         stats = MemStats(self._filesystem, self._budget, rings, self._swap_path)
         self._operations.tree = Tree(self._filesystem, stats, inspection)
@@ -147,6 +162,7 @@ class _Server:
         self._inode_lock.start()
         self._reclaim.start()
         self._read_ahead.start()
+        self._events.start()
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._serve)
@@ -158,6 +174,12 @@ class _Server:
                 self._check(rings)
         finally:
             self._connection.close()
+
+    def _name_of(self, inode: MappedInode) -> str | None:
+        """What events call an inode; the number of one that is gone may be another's by now."""
+        known = self._filesystem.inodes.get(inode.ino)
+        path = path_of(self._filesystem.inodes, known) if known is inode else None
+        return None if path is None else os.fsdecode(path)
 
     def _end_soon(self) -> None:
         """The state is broken; called by any thread."""
@@ -185,6 +207,7 @@ class _Server:
             nursery.start_soon(rings.look_now_and_then)
             nursery.start_soon(self._operations.watch.run)
             nursery.start_soon(self._populate)
+            nursery.start_soon(self._end_events_when_unmounted)
             if self._checking:
                 nursery.start_soon(self._keep_checking, rings)
             self._ready()
@@ -219,6 +242,18 @@ class _Server:
         except OSError as error:
             log.info("frames will be allocated at their first touch: %s", error.strerror)
 
+    async def _end_events_when_unmounted(self) -> None:
+        """Let those go who follow a mount that only they keep in use: nobody else can find it."""
+        while True:
+            await trio.sleep(_MOUNTED_INTERVAL)
+            if self._events.any_open and not await trio.to_thread.run_sync(
+                self._is_mounted, abandon_on_cancel=True
+            ):
+                self._events.end()
+
+    def _is_mounted(self) -> bool:
+        return mount_at(self._mounted.point) == self._mounted
+
     async def _keep_checking(self, rings: Rings) -> None:
         while True:
             self._check(rings)
@@ -229,6 +264,8 @@ class _Server:
         self._filesystem.memory.check_invariants()
         self._filesystem.check_invariants()
         rings.spaces.check_invariants()
+        self._log.check_invariants()
+        self._events.check_invariants()
         for inode in self._filesystem.inodes.values():
             inode.check_invariants(areas=len(ShareRing(inode)))
 
@@ -236,6 +273,7 @@ class _Server:
         """Free the mount point, then let `_serve` come to its end."""
         if self.served:
             return
+        self._events.end()
         if await trio.to_thread.run_sync(unmount, self._mounted):
             with trio.move_on_after(_GRACE):
                 await self._served.wait()

@@ -3,6 +3,7 @@
     .anonfs/                    found by its name in the root, and not listed there
     ├── meminfo                 what the memory of the mount costs
     ├── swaps                   its swap areas
+    ├── events                  what happens: not a view but a stream, see `EventStreams`
     └── inodes/
         └── 17/                 a regular file, by its inode number
             ├── kind, pages, reserved, pagemap, ring, count: its attributes
@@ -35,7 +36,7 @@ from anonfsd._meminfo import MemStats
 from anonfsd._reach import Reach
 from anonfsd._views import InodeView, MemInfoView, NameView, SwapsView, View
 
-__all__ = ["NAME", "Tree"]
+__all__ = ["EVENTS", "NAME", "Tree"]
 
 NAME = b".anonfs"
 """The name of the tree in the root of the mount."""
@@ -43,14 +44,17 @@ NAME = b".anonfs"
 _TREE = 1 << 62
 _INO_SHIFT = 8
 _WHICH = (1 << _INO_SHIFT) - 1
-_TOP = (b"", b"meminfo", b"swaps", b"inodes")
-_MEMINFO, _SWAPS, _INODES = range(1, 4)
+_TOP = (b"", b"meminfo", b"swaps", b"inodes", b"events")
+_MEMINFO, _SWAPS, _INODES, _EVENTS = range(1, 5)
 _OF_INODE = (b"", b"name", *Inspection.READABLE)
 _NAME = 1
 _PLAIN = re.compile(rb"[1-9]\d{0,15}")
 _FOREVER = 300.0
 _READ_ALL = 0o444
 _READ_OWNER = 0o400
+
+EVENTS = _TREE | _EVENTS
+"""The number of the node ``events``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +143,7 @@ class Tree:
         return _TREE if node.which else ROOT
 
     def view(self, node: Node) -> View:
-        """What a file shows. Raises AnonfsError: EISDIR."""
+        """What a file shows. Raises AnonfsError: EISDIR; ENXIO, it is a stream."""
         if node.is_directory:
             raise AnonfsError(errno.EISDIR)
         if node.inode is not None and node.which == _NAME:
@@ -149,7 +153,9 @@ class Tree:
             return InodeView(self._filesystem, self._inspection, node.inode, name)
         if node.which == _MEMINFO:
             return MemInfoView(self._stats, self._inspection)
-        return SwapsView(self._stats)
+        if node.which == _SWAPS:
+            return SwapsView(self._stats)
+        raise AnonfsError(errno.ENXIO, "a stream")
 
     def attributes(self, node: Node) -> EntryAttributes:
         """What stat(2) shows of a node: sizes are 0, as in /proc."""

@@ -14,6 +14,7 @@ from anonfs.mm import Budget, Image, Memory, OnePageRead
 from anonfs.swap import AsyncReads, MemoryStore, SwapArea, SwapStore
 from anonfs.units import PAGE_SHIFT, PAGE_SIZE
 from anonfs.vfs import ROOT, FileSystem, Inode, NewInode
+from anonfs.vm import EventLog, ToldOperations
 from anonfsd._engine_lock import EngineLock
 from anonfsd._paging import Paging
 from anonfsd._reclaim import Reclaim
@@ -197,7 +198,9 @@ class Paged:
         self.files = FakeFiles()
         self.unloading = FakeUnloading(self.files)
         self.failing = FakeFailing()
-        neighbours: Any = (self.unloading, self.files, FakeInodeLock(), self.failing)
+        self.events = EventLog(lambda inode: str(inode.ino))
+        told = ToldOperations(self.events)
+        neighbours: Any = (self.unloading, self.files, FakeInodeLock(), self.failing, told)
         self.reclaim = Reclaim(self.filesystem, self.lock, self.budget, *neighbours)
         self.read_ahead: list[tuple[int, int, int]] = []
         self.paging = Paging(
@@ -207,6 +210,7 @@ class Paged:
             self.reclaim,
             self.failing,
             lambda ino, first, count: self.read_ahead.append((ino, first, count)),
+            told,
         )
         self.unloading.paging = self.paging
 

@@ -1,18 +1,19 @@
-"""What the sockets between the request threads and pyfuse3 take."""
+"""What the sockets between the request threads and pyfuse3 take, and what FUSE_INIT settles."""
 
 import os
 import socket
+import struct
 from typing import Any
 
 import pytest
 
-from anonfsd._connection import Connection
+from anonfsd._connection import Connection, _never_congested
 
 
 @pytest.mark.parametrize("size", [1, 70_000, 400_000])
 def test_large_messages_either_way(size: int) -> None:
     nothing: Any = None
-    connection = Connection(-1, nothing, nothing, None, nothing)
+    connection = Connection(-1, nothing, nothing, nothing, None, nothing)
     ours, theirs = connection._ours, socket.socket(fileno=os.dup(connection._theirs))
     message = os.urandom(size)
     for sender, receiver in ((ours, theirs), (theirs, ours)):
@@ -22,3 +23,11 @@ def test_large_messages_either_way(size: int) -> None:
     ours.close()
     theirs.close()
     os.close(connection._theirs)
+
+
+def test_write_back_is_never_congested() -> None:
+    """Of the reply to FUSE_INIT nothing else changes."""
+    header, before = struct.pack("=IiQ", 80, 0, 1), struct.pack("=IIII", 7, 36, 1 << 17, 0xF00)
+    limits, after = struct.pack("=HH", 12, 9), os.urandom(44)
+    changed = _never_congested(header + before + limits + after)
+    assert changed == header + before + struct.pack("=HH", 12, 0xFFFF) + after

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from anonfs.errors import AnonfsError
+from anonfs.events import VmEvent
 from anonfs.swap import AsyncReads, FileStore
 from anonfs.units import PAGE_SIZE
 from anonfs.vfs import Inode
+from anonfs.vm import EventReader, Sight
 from tests.daemon.paged import FakeReceiver, Paged, in_thread, soon
 from tests.mm.engine import FaultyStore, page, read, states
 
@@ -466,3 +468,26 @@ def test_the_daemons_own_reads_are_not_held_back(paged: Paged, dear: Inode) -> N
     receiver = FakeReceiver()
     assert paged.paging.read(dear.ino, 0, PAGE_SIZE, receiver, own=True) == 0
     assert not receiver.let
+
+
+# -- events --------------------------------------------------------------------------------
+
+
+def test_faults_and_swap_outs_are_told(paged: Paged) -> None:
+    file = paged.file(b"told", pages=4)
+    for number in range(3):
+        paged.write(file.ino, number * PAGE_SIZE, page(f"{number}"))
+    reader = EventReader(lambda _: Sight.ALL, lambda: None, 100, 1 << 20)
+    with paged.lock:
+        paged.events.open(reader)
+    swap_out(paged, file, 0, 1)
+    for own in (True, False):
+        paged.paging.read(file.ino, PAGE_SIZE, PAGE_SIZE, FakeReceiver(), own=own)
+    with paged.lock:
+        paged.events.close(reader)
+    swap_out(paged, file, 2, 2)
+    told = [VmEvent.parse(line) for line in reader.take(1 << 20).decode().splitlines()]
+    assert [(event.event, event.inode, event.offset, event.pages) for event in told] == [
+        ("swapout", file.ino, 0, 2),
+        ("fault", file.ino, PAGE_SIZE, 1),
+    ]

@@ -25,7 +25,7 @@ class _Stage:
         self.lock = EngineLock()
         self.budget = Budget(_FRAMES, self.memory.frames, self.memory.loaded)
         nobody: Any = None  # No thread is started, so nobody is asked.
-        self.reclaim = Reclaim(filesystem, self.lock, self.budget, *[nobody] * 4)
+        self.reclaim = Reclaim(filesystem, self.lock, self.budget, *[nobody] * 5)
 
     def is_stuck(self) -> bool:
         return self.reclaim.is_stuck

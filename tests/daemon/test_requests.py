@@ -22,7 +22,7 @@ from anonfsd._requests import Requests
 from tests.daemon.paged import soon
 
 _GETATTR, _OPEN, _READ, _WRITE, _RELEASE, _SETXATTR, _INTERRUPT = 3, 14, 15, 16, 18, 21, 36
-_FILE, _OTHER = 7, 8
+_FILE, _OTHER, _EVENTS = 7, 8, 9
 _SECONDS = 20
 
 
@@ -81,6 +81,19 @@ class FakePaging:
         return self.error
 
 
+class FakeEvents:
+    """Serves one file, and whatever is an INTERRUPT."""
+
+    def __init__(self) -> None:
+        self.taken: list[tuple[int, int, int, bytes]] = []
+
+    def serves(self, opcode: int, ino: int) -> bool:
+        return opcode == _INTERRUPT or (ino == _EVENTS and opcode in {_OPEN, _READ})
+
+    def take(self, opcode: int, unique: int, uid: int, body: memoryview) -> None:
+        self.taken.append((opcode, unique, uid, bytes(body)))
+
+
 class Kernel:
     """The other end of the device, and of the socket to pyfuse3."""
 
@@ -96,12 +109,20 @@ class Kernel:
         self._theirs.setblocking(True)
         self._ours.setblocking(True)
         self.paging = FakePaging()
+        self.events = FakeEvents()
         self.ended = threading.Event()
         paging: Any = self.paging
+        events: Any = self.events
         before = set(threading.enumerate())
         self.granted: list[int] = []
         self.requests = Requests(
-            self._theirs.fileno(), self._ours, paging, reads, self.granted.append, self.ended.set
+            self._theirs.fileno(),
+            self._ours,
+            paging,
+            events,
+            reads,
+            self.granted.append,
+            self.ended.set,
         )
         self.requests.start()
         self._threads = set(threading.enumerate()) - before
@@ -205,8 +226,21 @@ def test_files_of_others_are_passed_on(kernel: Kernel) -> None:
 # -- all others ----------------------------------------------------------------------------
 
 
-def test_nothing_can_be_interrupted(kernel: Kernel) -> None:
-    assert kernel.call(_INTERRUPT, struct.pack("=Q", 2)) == (errno.ENOSYS, b"")
+def test_an_interrupt_is_passed_on_and_not_answered(kernel: Kernel) -> None:
+    kernel.send(_INTERRUPT, struct.pack("=Q", 2))
+    soon(lambda: bool(kernel.events.taken))
+    (taken,) = kernel.events.taken
+    assert (taken[0], taken[3][:8]) == (_INTERRUPT, struct.pack("=Q", 2))
+    assert kernel.call(_READ, fault(0, 1)) == (0, b"0"), "which is the next answer"
+
+
+def test_what_is_asked_of_the_events_is_theirs(kernel: Kernel) -> None:
+    sent = kernel.send(_READ, fault(0, 1), ino=_EVENTS)
+    soon(lambda: bool(kernel.events.taken))
+    (unique,) = struct.unpack_from("=Q", sent, 8)
+    assert kernel.events.taken == [(_READ, unique, 1000, fault(0, 1))]
+    sent = kernel.send(_GETATTR, bytes(16), ino=_EVENTS)
+    assert kernel.pyfuse.recv(1 << 20) == sent
 
 
 @pytest.mark.parametrize("size", [0, 1, 24, 39, 40, 41, 65536])
@@ -342,7 +376,8 @@ def _run_out(device: int) -> None:
     ended = threading.Event()
     paging: Any = FakePaging()
     before = set(threading.enumerate())
-    Requests(device, ours, paging, None, print, ended.set).start()
+    events: Any = FakeEvents()
+    Requests(device, ours, paging, events, None, print, ended.set).start()
     assert ended.wait(_SECONDS)
     theirs.close()
     for thread in set(threading.enumerate()) - before:

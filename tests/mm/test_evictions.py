@@ -8,7 +8,7 @@ import pytest
 from anonfs.errors import AnonfsError
 from anonfs.mm import AnonInodeInfo, Counters, Eviction, Memory, perform, sync
 from anonfs.mm._entry import numbers
-from anonfs.units import PAGE_SIZE
+from anonfs.units import PAGE_SIZE, Ino
 from tests.mm.engine import FaultyStore, engine, inode, page, read, states
 
 
@@ -184,3 +184,26 @@ def test_trimmed_frames_are_used_again_and_hold_nothing_of_before() -> None:
         assert read(memory, info, 0, 8 * PAGE_SIZE) == page("a") * 8
         found = np.frombuffer(read(memory, info, 8 * PAGE_SIZE, 8 * PAGE_SIZE), np.uint8)
         assert np.count_nonzero(found) == 8
+
+
+def test_what_was_swapped_is_told_in_runs() -> None:
+    with engine(frames=256, slots=256) as memory:
+        first, second = memory.create(Ino(7)), memory.create(Ino(8))
+        # The leaves are allocated in no order of the pages.
+        for start, count in ((512, 20), (500, 12)):
+            for info in (first, second):
+                data = b"".join(page(f"{number}") for number in range(start, start + count))
+                sync.write(memory, info, start * PAGE_SIZE, data)
+        sync.write(memory, first, 507 * PAGE_SIZE, bytes(PAGE_SIZE))
+        eviction = memory.work_to_evict(256)
+        assert eviction is not None
+        sync.write(memory, second, 531 * PAGE_SIZE, b"x")
+        perform(eviction)
+        assert eviction.swapped() == [(first, 500, 7), (first, 508, 24), (second, 500, 31)]
+
+
+def test_nothing_is_told_of_what_stays() -> None:
+    with engine() as memory:
+        _, eviction = on_the_way(memory, 3)
+        eviction.abandon()
+        assert eviction.swapped() == []

@@ -304,3 +304,22 @@ def test_the_pages_of_a_deleted_inode_are_not_those_of_the_next(fs: FileSystem) 
     assert again.info is not None
     assert again.ino == made.ino
     assert bytes(sync.read(fs.memory, again.info, 0, PAGE_SIZE)) == bytes(PAGE_SIZE)
+
+
+def test_who_asked_is_told_of_a_file_before_it_is_deleted(fs: FileSystem) -> None:
+    told: list[int] = []
+
+    def note(inode: Inode) -> None:
+        assert fs.inodes[inode.ino] is inode
+        assert inode.info is not None
+        told.append(inode.ino)
+
+    fs.on_delete = note
+    made = file(fs)
+    directory(fs)
+    fs.rmdir(ROOT, b"d")
+    fs.open(made)
+    fs.unlink(ROOT, b"a")
+    assert told == []
+    fs.release(made)
+    assert told == [made.ino]

@@ -8,6 +8,7 @@ from anonfs.vfs import ListHead
 from anonfs.vm import (
     AddressSpaces,
     MappedArea,
+    MappedInode,
     ProcessMaps,
     SharedOperations,
     ShareRing,
@@ -68,6 +69,12 @@ class Recorder:
         self.closed.add(area)
         self.operations.close(area)
         self.log.append(f"close {show(area)}")
+
+    def fault(self, inode: MappedInode, first: int, count: int) -> None:
+        self.log.append(f"fault {inode.ino} {first} {count}")
+
+    def swapout(self, inode: MappedInode, first: int, count: int) -> None:
+        self.log.append(f"swapout {inode.ino} {first} {count}")
 
     def take_log(self) -> list[str]:
         log, self.log = self.log, []

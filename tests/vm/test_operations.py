@@ -1,8 +1,19 @@
+from collections.abc import Callable
+
 import pytest
 
 from anonfs.errors import InvariantError
-from anonfs.units import Ino
-from anonfs.vm import SharedOperations, ShareRing, VmOperations
+from anonfs.events import VmEvent
+from anonfs.units import PAGE_SIZE, Ino
+from anonfs.vm import (
+    EventLog,
+    EventReader,
+    SharedOperations,
+    ShareRing,
+    Sight,
+    ToldOperations,
+    VmOperations,
+)
 from tests.vm.fakes import FakeDentry, FakeInode, area_of
 
 
@@ -57,3 +68,73 @@ def test_dup_stays_on_the_inode(inode: FakeInode, operations: VmOperations) -> N
     operations.open(parent)
     with pytest.raises(InvariantError):
         operations.dup(parent, stranger)
+
+
+def told(operations: ToldOperations, act: Callable[[], object]) -> list[VmEvent]:
+    """What a reader is told of what ``act`` does."""
+    reader = EventReader(lambda _: Sight.ALL, lambda: None, 1000, 1 << 20)
+    operations.log.open(reader)
+    act()
+    operations.log.close(reader)
+    return [VmEvent.parse(line) for line in reader.take(1 << 20).decode().splitlines()]
+
+
+@pytest.fixture
+def telling() -> ToldOperations:
+    return ToldOperations(EventLog(lambda inode: f"file-{inode.ino}", now=lambda: 5.0))
+
+
+def test_operations_are_told_with_their_processes(
+    inode: FakeInode, telling: ToldOperations
+) -> None:
+    parent, child = area_of(inode, 0, 4, offset=2), area_of(inode, 0, 4, pid=11, offset=2)
+
+    def act() -> None:
+        telling.open(parent)
+        telling.dup(parent, child)
+        assert inode.dentry.count == 2
+        telling.close(parent)
+        assert list(ShareRing(inode)) == [child]
+
+    place = parent.start, parent.end, 2 * PAGE_SIZE, 4
+    assert told(telling, act) == [
+        VmEvent(5.0, 7, "file-7", "open", 10, None, *place),
+        VmEvent(5.0, 7, "file-7", "dup", 11, 10, *place),
+        VmEvent(5.0, 7, "file-7", "close", 10, None, *place),
+    ]
+
+
+def test_pages_are_told_where_anybody_listens(inode: FakeInode, telling: ToldOperations) -> None:
+    def act() -> None:
+        assert telling.log.wanted
+        telling.fault(inode, 3, 2)
+        telling.swapout(inode, 4, 1)
+
+    assert told(telling, act) == [
+        VmEvent(5.0, 7, "file-7", "fault", offset=3 * PAGE_SIZE, pages=2),
+        VmEvent(5.0, 7, "file-7", "swapout", offset=4 * PAGE_SIZE, pages=1),
+    ]
+    assert not telling.log.wanted
+    telling.fault(inode, 3, 2)
+    assert told(telling, lambda: None) == []
+
+
+def test_a_close_is_told_before_the_delete_it_causes(telling: ToldOperations) -> None:
+    class Dentry(FakeDentry):
+        def put(self) -> None:
+            super().put()
+            telling.delete(mapped)
+
+    mapped = FakeInode(Ino(7), dentry=Dentry())
+    area = area_of(mapped, 0, 4)
+    telling.open(area)
+    events = told(telling, lambda: telling.close(area))
+    assert [event.event for event in events] == ["close", "delete"]
+    assert events[-1] == VmEvent(5.0, 7, "file-7", "delete")
+
+
+def test_a_told_dup_stays_on_the_inode(inode: FakeInode, telling: ToldOperations) -> None:
+    parent, stranger = area_of(inode, 0, 4), area_of(FakeInode(Ino(8)), 0, 4, pid=11)
+    telling.open(parent)
+    with pytest.raises(InvariantError):
+        telling.dup(parent, stranger)
