@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from typing import Self
 
 __all__ = [
+    "NEVER",
     "PREFIX",
     "XATTR_MAX",
     "Area",
     "Counts",
     "PageCounts",
     "PageRun",
+    "Reap",
     "Reserved",
     "bounded_lines",
     "parse_lines",
@@ -75,6 +77,35 @@ class Reserved:
     def parse(cls, text: str) -> Self:
         """The count in ``text``; unknown words are ignored."""
         return cls(*_words(text, ("pages",)))
+
+
+@dataclass(frozen=True, slots=True)
+class Reap:
+    """``user.anonfs.reap``: when all names of a file are taken away without anybody's asking.
+
+    ``never`` is the default. With ``last-area`` they go when the last vm area of the file is
+    closed; with ``last-attach`` when the last one is that a process of process group ``group`` has,
+    whoever else has it mapped. Where ``group`` is 0 the group of whoever writes it is meant.
+    """
+
+    policy: str
+    group: int = 0
+
+    def render(self) -> str:
+        """``never``, ``last-area`` or ``last-attach PGID``."""
+        return f"{self.policy} {self.group}" if self.group else self.policy
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """The policy in ``text``."""
+        match = re.fullmatch(r"(never|last-area|last-attach(?: ([1-9]\d{0,9}))?)", text.strip())
+        if match is None:
+            raise ValueError(f"{text!r} is not never, last-area or last-attach [PGID]")
+        return cls(match[1].split()[0], int(match[2] or 0))
+
+
+NEVER = Reap("never")
+"""What a file says of its reaping if nobody has said anything else."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,9 @@ class DentryOperations(Protocol):
     def delete(self, inode: "Inode") -> None:
         """The last reference to ``inode`` was put."""
 
+    def unmapped(self, inode: "Inode", group: int) -> None:
+        """A vm area of ``inode`` was closed, of a process of that process group."""
+
 
 class Dentry:
     """A counted reference to ``inode``; made with a count of zero, so `get` it first."""
@@ -48,3 +51,7 @@ class Dentry:
         self.count -= 1
         if self.count == 0:
             self._operations.delete(self._inode)
+
+    def unmapped(self, group: int) -> None:
+        """A vm area that has a reference, which is put next, has left the ring."""
+        self._operations.unmapped(self._inode, group)

@@ -1,6 +1,7 @@
 """Directories: the names in one, kept in the image and found through a dict."""
 
 import errno
+from collections.abc import Container
 from typing import NamedTuple
 
 from anonfs.errors import AnonfsError
@@ -74,6 +75,10 @@ class Directory:
     def remove(self, name: bytes) -> None:
         """Take a name out."""
         self._names.remove(self._entries.pop(name).row)
+
+    def names_of(self, inos: Container[Ino]) -> list[bytes]:
+        """The names that mean one of ``inos``."""
+        return [name for name, entry in self._entries.items() if entry.ino in inos]
 
     def snapshot(self) -> list[tuple[bytes, Ino]]:
         """The names and inodes of this moment, oldest first."""

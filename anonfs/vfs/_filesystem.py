@@ -8,7 +8,7 @@ looked up the inodes.
 import errno
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from anonfs.errors import AnonfsError, require
@@ -17,6 +17,7 @@ from anonfs.units import MAX_FILE_SIZE, Ino
 from anonfs.vfs._directory import Directory, check_name
 from anonfs.vfs._inode import Inode
 from anonfs.vfs._promising import Promising
+from anonfs.vfs._reaping import Reaping
 from anonfs.vfs._xattrs import Xattrs
 
 __all__ = ["ROOT", "FileSystem", "NewInode"]
@@ -63,6 +64,7 @@ class FileSystem:
         self.on_delete: Callable[[Inode], None] | None = None
         self.xattrs = Xattrs(image.blobs, now)
         self.promising = Promising(memory, self.inodes, overcommit=overcommit)
+        self.reaping = Reaping(self.xattrs)
         self._image = image
         self._now = now
         inode = self._make(root, parent=ROOT)
@@ -131,7 +133,12 @@ class FileSystem:
         """An open file description went, and every mapping made with it."""
         inode.opens -= 1
         self.opens -= 1
+        self.reaping.note_release(inode)
         inode.dentry.put()
+
+    def unmapped(self, inode: Inode, group: int) -> None:
+        """A vm area of ``inode`` was closed, of a process of that process group."""
+        self.reaping.note_close(inode, group)
 
     def delete(self, inode: Inode) -> None:
         """The last reference went: free the pages, the record and all that belongs to it."""
@@ -258,6 +265,22 @@ class FileSystem:
             raise AnonfsError(errno.ENOTEMPTY)
         directory.remove(name)
         self._drop_name(above, inode)
+
+    def unlink_all(self, inodes: Iterable[Inode]) -> list[tuple[Ino, bytes]]:
+        """Take away all names of files, wherever they are; returns directory and name of each.
+
+        One pass over all names, however many ``inodes`` there are.
+        """
+        wanted = {inode.ino for inode in inodes if inode.directory is None}
+        found = [
+            (above.ino, name)
+            for above in self.inodes.values()
+            if above.directory is not None
+            for name in above.directory.names_of(wanted)
+        ]
+        for parent, name in found:
+            self.unlink(parent, name)
+        return found
 
     def _drop_name(self, above: Inode, inode: Inode) -> None:
         """The entry of ``inode`` in ``above`` is gone: count that."""

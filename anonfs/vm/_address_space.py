@@ -34,6 +34,7 @@ class AddressSpace:
         self.start_time = process.start_time
         self.parent = process.parent
         self.uid = process.uid
+        self.group = process.group
         self._areas: dict[int, VmArea] = {}
 
     @property
@@ -62,6 +63,7 @@ class AddressSpace:
             end=seen.end,
             offset=seen.offset,
             perms=seen.perms,
+            group=self.group,
         )
 
     def add(self, area: VmArea) -> None:
@@ -81,12 +83,12 @@ class AddressSpace:
         self._areas = {area.start: area for area in areas}
 
     def follow(self, process: ProcessMaps) -> None:
-        """Take over the parent and the user, which change at exit and setuid."""
+        """Take over the parent, the user and the group: they change at exit, setuid, setpgid."""
         self.parent = process.parent
-        if self.uid != process.uid:
-            self.uid = process.uid
+        if (self.uid, self.group) != (process.uid, process.group):
+            self.uid, self.group = process.uid, process.group
             for area in self._areas.values():
-                area.uid = process.uid
+                area.uid, area.group = process.uid, process.group
 
     def check_invariants(self) -> None:
         """Require disjoint areas of this process, each in a ring."""
@@ -94,7 +96,7 @@ class AddressSpace:
             area.check_invariants()
             if start != area.start:
                 raise InvariantError(f"{area!r} is kept at {start:#x}")
-            if (area.pid, area.uid) != (self.pid, self.uid):
+            if (area.pid, area.uid, area.group) != (self.pid, self.uid, self.group):
                 raise InvariantError(f"{area!r} is not of {self!r}")
             if area.link.empty:
                 raise InvariantError(f"{area!r} is in no ring")

@@ -47,6 +47,8 @@ class VmArea:
     """The byte of the inode that ``start`` maps."""
     perms: str
     """As in /proc/PID/maps: ``rw-s``, or ``p`` at the end for a private mapping."""
+    group: int = 0
+    """The process group of the process; 0 where nobody looked."""
     link: ListHead = field(init=False, repr=False)
     """The area's place in the share ring of its inode."""
 

@@ -21,6 +21,9 @@ class MappedDentry(Protocol):
     def put(self) -> None:
         """Give one reference back."""
 
+    def unmapped(self, group: int) -> None:
+        """An area of a process of that process group has left the ring; before its `put`."""
+
 
 class MappedInode(Protocol):
     """An inode that areas can map."""

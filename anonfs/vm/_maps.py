@@ -38,7 +38,8 @@ class ProcessMaps:
     """The areas of one process (a tgid), in the order of their addresses.
 
     ``start_time`` is in clock ticks since boot; a pid with another start time is another process.
-    ``parent`` is the pid of the parent as it was at the look, ``uid`` the effective user.
+    ``parent`` is the pid of the parent as it was at the look, ``uid`` the effective user, ``group``
+    the process group, 0 where nobody looked.
     """
 
     pid: int
@@ -46,6 +47,7 @@ class ProcessMaps:
     parent: int
     uid: int
     areas: tuple[MappedArea, ...]
+    group: int = 0
 
     @classmethod
     def nobody(cls, pid: int) -> Self:

@@ -68,6 +68,7 @@ class SharedOperations:
         """Unlink ``area`` and drop its reference; the last one deletes the inode."""
         # The delete must find the ring without this area, so the reference goes last.
         ShareRing(area.inode).remove(area)
+        area.inode.dentry.unmapped(area.group)
         area.inode.dentry.put()
 
     def fault(self, inode: MappedInode, first: int, count: int) -> None:

@@ -5,32 +5,36 @@ all of it.
 """
 
 import errno
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import trio
 
 from anonfs.errors import AnonfsError
 from anonfs.inspection import (
+    NEVER,
     PREFIX,
     Area,
     Counts,
     PageCounts,
     PageRun,
+    Reap,
     Reserved,
     bounded_lines,
 )
 from anonfs.units import pages_for
-from anonfs.vfs import Inode
+from anonfs.vfs import FileSystem, Inode
 from anonfs.vm import ShareRing
 from anonfsd._rings import Rings
 
-__all__ = ["Inspection", "Line"]
+__all__ = ["Caller", "Inspection", "Line"]
 
 _PREFIX = PREFIX.encode()
+_REAP, _SWAPOUT = _PREFIX + b"reap", _PREFIX + b"swapout"
 _LONG_REQUESTS = 500
 _SWAP_OUT_THREADS = 4
 _RANGE = re.compile(rb"(\d{1,15})-(\d{1,15})")
@@ -55,18 +59,26 @@ class _Kind:
         return self.kind
 
 
+class Caller(NamedTuple):
+    """Who makes a request: a user id, and the id of a thread, 0 of one that we cannot see."""
+
+    uid: int
+    pid: int
+
+
 class Inspection:
     """Reads and writes the attributes whose names begin with ``user.anonfs.``."""
 
-    READABLE = (b"kind", b"pages", b"reserved", b"pagemap", b"ring", b"count")
+    READABLE = (b"kind", b"pages", b"reserved", b"pagemap", b"ring", b"count", b"reap")
 
-    def __init__(self, rings: Rings, swap_out: SwapOut) -> None:
+    def __init__(self, filesystem: FileSystem, rings: Rings, swap_out: SwapOut) -> None:
+        self._reaping = filesystem.reaping
         self._rings = rings
         self._swap_out = swap_out
         self._waiting = 0
         self._limiter = trio.CapacityLimiter(_SWAP_OUT_THREADS)
         readers = self._kind, self._pages, self._reserved, self._pagemap, self._ring, self._count
-        self._readers = dict(zip(self.READABLE, readers, strict=True))
+        self._readers = dict(zip(self.READABLE, (*readers, self._reap), strict=True))
 
     @staticmethod
     def owns(name: bytes) -> bool:
@@ -101,14 +113,39 @@ class Inspection:
         """
         return await self._readers[name](inode, uid)
 
-    async def set(self, inode: Inode, name: bytes, value: bytes) -> None:
+    async def set(self, inode: Inode, name: bytes, value: bytes, caller: Caller) -> None:
         """Do what writing an attribute asks for.
 
         Raises:
-            AnonfsError: EPERM, it is read-only or none of ours; EINVAL, a bad value.
+            AnonfsError: EPERM, it is read-only, none of ours, or not for this caller to write;
+                EINVAL, a bad value.
         """
-        if name != _PREFIX + b"swapout" or not inode.is_regular:
+        if name == _REAP and inode.is_regular:
+            await self._set_reap(inode, _parsed_reap(value, caller), caller)
+        elif name == _SWAPOUT and inode.is_regular:
+            await self._swap_out_range(inode, value)
+        else:
             raise AnonfsError(errno.EPERM, "read-only")
+
+    async def remove(self, inode: Inode, name: bytes, caller: Caller) -> None:
+        """Do what removing an attribute asks for: of ``reap``, never to reap.
+
+        Raises AnonfsError: EPERM, as `set`.
+        """
+        if name != _REAP or not inode.is_regular:
+            raise AnonfsError(errno.EPERM, "it cannot be removed")
+        await self._set_reap(inode, NEVER, caller)
+
+    async def _set_reap(self, inode: Inode, policy: Reap, caller: Caller) -> None:
+        if caller.uid not in {0, inode.uid}:
+            raise AnonfsError(errno.EPERM, "for root and the owner of the file")
+        if policy != NEVER:
+            # Areas that there are now must be known, or their close would not be noticed.
+            with self.long_request():
+                await self._rings.look()
+        self._reaping.set(inode, policy)
+
+    async def _swap_out_range(self, inode: Inode, value: bytes) -> None:
         pages = pages_for(inode.size)
         text = value.strip()
         if text == b"all":
@@ -169,6 +206,21 @@ class Inspection:
             ptes = await self._rings.loaded_ptes(inode)
         areas = len(ShareRing(inode))
         return [Counts(inode.dentry.count, areas, inode.opens, inode.names, ptes)]
+
+    async def _reap(self, inode: Inode, _uid: int) -> Iterable[Line]:
+        return [self._reaping.policy(inode)]
+
+
+def _parsed_reap(value: bytes, caller: Caller) -> Reap:
+    """The policy that ``value`` asks for. Raises AnonfsError: EINVAL."""
+    try:
+        policy = Reap.parse(value.decode("ascii"))
+        if policy.policy == "last-attach" and not policy.group:
+            # 0 would be the daemon's own group.
+            policy = Reap(policy.policy, os.getpgid(caller.pid or -1))
+    except (ValueError, ProcessLookupError) as error:
+        raise AnonfsError(errno.EINVAL, str(error)) from error
+    return policy
 
 
 def _areas(inode: Inode, uid: int) -> Iterator[Area]:

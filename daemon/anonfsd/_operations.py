@@ -35,7 +35,7 @@ from anonfs.vfs import NAME_MAX, FileSystem, Inode, NewInode
 from anonfsd._answers import answered
 from anonfsd._entries import attributes
 from anonfsd._files import Handles, OpenDirectory, OpenFile
-from anonfsd._inspection import Inspection
+from anonfsd._inspection import Caller, Inspection
 from anonfsd._paging import Paging
 from anonfsd._reclaim import Reclaim
 from anonfsd._rings import Rings
@@ -350,10 +350,9 @@ class Operations(pyfuse3.Operations):
         self, inode: InodeT, name: XAttrNameT, value: bytes, ctx: RequestContext
     ) -> None:
         """SETXATTR."""
-        del ctx
         written = self.filesystem.inode(inode)
         if self.inspection.owns(name):
-            await self.inspection.set(written, name, value)
+            await self.inspection.set(written, name, value, Caller(ctx.uid, ctx.pid))
         else:
             self.filesystem.xattrs.set(written, name, value)
 
@@ -362,13 +361,15 @@ class Operations(pyfuse3.Operations):
         """LISTXATTR."""
         del ctx
         listed = self.filesystem.inode(inode)
-        names = [*self.inspection.names(listed), *self.filesystem.xattrs.all(listed)]
-        return [XAttrNameT(name) for name in names]
+        kept = self.filesystem.xattrs.all(listed)
+        others = (name for name in kept if not self.inspection.owns(name))
+        return [XAttrNameT(name) for name in (*self.inspection.names(listed), *others)]
 
     @answered
     async def removexattr(self, inode: InodeT, name: XAttrNameT, ctx: RequestContext) -> None:
         """REMOVEXATTR."""
-        del ctx
+        changed = self.filesystem.inode(inode)
         if self.inspection.owns(name):
-            raise FUSEError(errno.EPERM)
-        self.filesystem.xattrs.remove(self.filesystem.inode(inode), name)
+            await self.inspection.remove(changed, name, Caller(ctx.uid, ctx.pid))
+        else:
+            self.filesystem.xattrs.remove(changed, name)

@@ -42,6 +42,7 @@ from anonfsd._own_files import OwnFiles
 from anonfsd._paging import Paging
 from anonfsd._proc_events import ProcConnector
 from anonfsd._read_ahead import ReadAhead
+from anonfsd._reaper import Reaper
 from anonfsd._reclaim import Reclaim
 from anonfsd._refusal import FirstRefusal
 from anonfsd._rings import Rings
@@ -103,6 +104,7 @@ class _Server:
     ) -> None:
         self.lock = EngineLock()
         self._mounted = mounted
+        self._device = device
         self._budget = options.budget
         self._swap_path = str(options.swap) if options.swap and options.keep_swap else None
         self._checking = options.check
@@ -153,7 +155,9 @@ class _Server:
     async def run(self) -> None:
         device = self._mounted.device
         self._operations.rings = rings = Rings(self._filesystem, device, self._told)
-        self._operations.inspection = inspection = Inspection(rings, self._reclaim.swap_out)
+        self._operations.inspection = inspection = Inspection(
+            self._filesystem, rings, self._reclaim.swap_out
+        )
         stats = MemStats(self._filesystem, self._budget, rings, self._swap_path)
         self._operations.tree = Tree(self._filesystem, stats, inspection)
         self._token = trio.lowlevel.current_trio_token()
@@ -205,6 +209,7 @@ class _Server:
         async with trio.open_nursery() as nursery:
             await nursery.start(self._follow_processes, rings)
             nursery.start_soon(rings.look_now_and_then)
+            nursery.start_soon(Reaper(self._filesystem, rings, self._device).run)
             nursery.start_soon(self._operations.watch.run)
             nursery.start_soon(self._populate)
             nursery.start_soon(self._end_events_when_unmounted)

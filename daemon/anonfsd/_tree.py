@@ -6,7 +6,7 @@
     ├── events                  what happens: not a view but a stream, see `EventStreams`
     └── inodes/
         └── 17/                 a regular file, by its inode number
-            ├── kind, pages, reserved, pagemap, ring, count: its attributes
+            ├── kind, pages, reserved, pagemap, ring, count, reap: its attributes
             └── name            how it can be reached
 
 Nodes are made when they are asked for and nobody holds them: what a node is lies in its number,

@@ -97,11 +97,11 @@ def _maps(directory: int) -> bytes:
     return maps
 
 
-def _parent_and_start_time(stat: bytes) -> tuple[int, int]:
-    """The parent's pid and the start time (clock ticks since boot) in /proc/PID/stat."""
+def _parent_group_and_start_time(stat: bytes) -> tuple[int, int, int]:
+    """The parent's pid, the process group and the start time (clock ticks since boot)."""
     # The command name before them may hold spaces and parentheses, but ends at the last one.
     fields = stat[stat.rindex(b")") + 1 :].split()
-    return int(fields[1]), int(fields[19])
+    return int(fields[1]), int(fields[2]), int(fields[19])
 
 
 class _Looker:
@@ -124,12 +124,12 @@ class _Looker:
                 if self._mark not in maps and not asked:
                     return None
                 uid = os.fstat(directory).st_uid
-                parent, start_time = _parent_and_start_time(_read(directory, "stat"))
+                parent, group, start_time = _parent_group_and_start_time(_read(directory, "stat"))
         except (FileNotFoundError, ProcessLookupError):
             return ProcessMaps.nobody(pid)
         except PermissionError:
             return None
-        return ProcessMaps(pid, start_time, parent, uid, tuple(self._areas(maps)))
+        return ProcessMaps(pid, start_time, parent, uid, tuple(self._areas(maps)), group)
 
     def _areas(self, maps: bytes) -> Iterator[MappedArea]:
         for start, end, perms, offset, ino in self._line.findall(maps):

@@ -16,10 +16,11 @@ from anonfs.swap import MemoryStore, SwapArea
 from anonfs.units import PAGE_SIZE
 from anonfs.vfs import ROOT, FileSystem, Inode, NewInode
 from anonfs.vm import SharedOperations, VmArea
-from anonfsd._inspection import Inspection
+from anonfsd._inspection import Caller, Inspection
 from anonfsd._rings import Rings
 
 OWNER, OTHER = 1000, 2000
+ROOT_CALLER = Caller(0, os.getpid())
 
 
 class Looked:
@@ -34,7 +35,7 @@ class Looked:
         self.looks = 0
         self.swapped: list[tuple[int, int, int]] = []
         rings = cast("Rings", SimpleNamespace(look=self._look, loaded_ptes=self._loaded_ptes))
-        self.inspection = Inspection(rings, self._swap_out)
+        self.inspection = Inspection(self.filesystem, rings, self._swap_out)
 
     async def _look(self) -> None:
         self.looks += 1
@@ -51,9 +52,11 @@ class Looked:
         value: bytes = _run(self.inspection.get, inode or self.inode, full, uid)
         return value.decode()
 
-    def set(self, name: str, value: bytes, inode: Inode | None = None) -> None:
+    def set(
+        self, name: str, value: bytes, inode: Inode | None = None, caller: Caller = ROOT_CALLER
+    ) -> None:
         full = b"user.anonfs." + name.encode()
-        _run(self.inspection.set, inode or self.inode, full, value)
+        _run(self.inspection.set, inode or self.inode, full, value, caller)
 
     def map(self, pid: int, uid: int, start: int = 0x1000, offset: int = 0) -> None:
         SharedOperations().open(
@@ -95,7 +98,7 @@ def test_only_files_have_them(looked: Looked) -> None:
         _refused(partial(looked.get, "kind", inode=inode), errno.ENODATA)
         _refused(partial(looked.set, "swapout", b"all", inode), errno.EPERM)
     names = {name.decode() for name in looked.inspection.names(looked.inode)}
-    short = "kind", "pages", "reserved", "pagemap", "ring", "count", "swapout"
+    short = "kind", "pages", "reserved", "pagemap", "ring", "count", "reap", "swapout"
     assert names == {f"user.anonfs.{name}" for name in short}
 
 
@@ -242,6 +245,32 @@ def test_an_error_of_swap_out_is_passed_on(looked: Looked) -> None:
 
     looked.filesystem.truncate(looked.inode, PAGE_SIZE)
     rings = cast("Rings", SimpleNamespace())
-    inspection = Inspection(rings, fail)
-    call = lambda: _run(inspection.set, looked.inode, b"user.anonfs.swapout", b"all")
+    inspection = Inspection(looked.filesystem, rings, fail)
+    call = lambda: _run(inspection.set, looked.inode, b"user.anonfs.swapout", b"all", ROOT_CALLER)
     _refused(call, errno.ENOSPC)
+
+
+def test_reap_is_for_root_and_the_owner(looked: Looked) -> None:
+    assert looked.get("reap") == "never"
+    _refused(lambda: looked.set("reap", b"last-area", caller=Caller(OTHER, 1)), errno.EPERM)
+    looked.filesystem.set_attributes(looked.inode, uid=OWNER)
+    looked.set("reap", b" last-area\n", caller=Caller(OWNER, 1))
+    assert looked.get("reap", OTHER) == "last-area"
+    assert looked.looks == 1
+    remove = looked.inspection.remove
+    for name, uid in (("reap", OTHER), ("ring", 0)):
+        full = b"user.anonfs." + name.encode()
+        _refused(lambda n=full, u=uid: _run(remove, looked.inode, n, Caller(u, 1)), errno.EPERM)  # type: ignore[misc]
+    _run(remove, looked.inode, b"user.anonfs.reap", Caller(OWNER, 1))
+    assert looked.get("reap") == "never"
+
+
+def test_last_attach_means_the_group_of_who_writes_it_or_says(looked: Looked) -> None:
+    looked.set("reap", b"last-attach")
+    assert looked.get("reap") == f"last-attach {os.getpgrp()}"
+    looked.set("reap", b"last-attach 77")
+    assert looked.get("reap") == "last-attach 77"
+    unseen = Caller(0, 0)
+    _refused(lambda: looked.set("reap", b"last-attach", caller=unseen), errno.EINVAL)
+    for bad in (b"", b"last", b"never 1", b"last-attach 0", b"last-attach -1", b"\xff"):
+        _refused(lambda value=bad: looked.set("reap", value), errno.EINVAL)  # type: ignore[misc]

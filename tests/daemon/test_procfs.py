@@ -164,6 +164,7 @@ def test_a_process_is_described(file: Path, child: Callable[..., Child]) -> None
     other = look_at(file, child().pid)
     assert (own.pid, own.parent, own.uid) == (os.getpid(), os.getppid(), os.geteuid())
     assert (other.parent, other.uid) == (os.getpid(), os.geteuid())
+    assert own.group == other.group == os.getpgrp()
     assert own.exists
     assert 0 < own.start_time <= other.start_time
 

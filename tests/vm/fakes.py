@@ -22,6 +22,7 @@ BASE = 0x7F00_0000_0000
 class FakeDentry:
     count: int = 0
     deleted: int = 0
+    unmapped_by: list[int] = field(default_factory=list)
 
     def get(self) -> None:
         self.count += 1
@@ -30,6 +31,9 @@ class FakeDentry:
         require(self.count > 0, "put twice")
         self.count -= 1
         self.deleted += not self.count
+
+    def unmapped(self, group: int) -> None:
+        self.unmapped_by.append(group)
 
 
 @dataclass(eq=False)

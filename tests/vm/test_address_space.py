@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from anonfs.errors import InvariantError
@@ -48,6 +50,13 @@ def test_a_new_user_is_the_areas_user(space: AddressSpace, inode: FakeInode) -> 
     area = keep(space, inode, 0, 2)
     space.follow(maps(10, uid=5, parent=77))
     assert (area.uid, space.parent) == (5, 77)
+    space.check_invariants()
+
+
+def test_a_new_group_is_the_areas_group(space: AddressSpace, inode: FakeInode) -> None:
+    before = keep(space, inode, 0, 2)
+    space.follow(replace(maps(10, uid=1000), group=10))
+    assert [before.group, keep(space, inode, 2, 4).group] == [10, 10]
     space.check_invariants()
 
 

@@ -53,6 +53,23 @@ def test_the_delete_finds_an_empty_ring(operations: VmOperations) -> None:
     assert mapped.dentry.deleted == 1
 
 
+def test_the_dentry_hears_of_each_close_before_it_is_put(operations: VmOperations) -> None:
+    class Dentry(FakeDentry):
+        def unmapped(self, group: int) -> None:
+            super().unmapped(group)
+            assert self.count == left.pop()
+
+    left = [1, 2]
+    mapped = FakeInode(Ino(7), dentry=Dentry())
+    areas = area_of(mapped, 0, 4), area_of(mapped, 0, 4, pid=11)
+    for group, area in enumerate(areas):
+        area.group = group
+        operations.open(area)
+    for area in areas:
+        operations.close(area)
+    assert mapped.dentry.unmapped_by == [0, 1]
+
+
 def test_an_area_opens_once_and_closes_once(inode: FakeInode, operations: VmOperations) -> None:
     area = area_of(inode, 0, 4)
     with pytest.raises(InvariantError):

@@ -50,7 +50,10 @@ class FakeInspection:
             raise AnonfsError(errno.ENODATA)
         return b"shared for %d" % uid
 
-    async def set(self, _inode: Inode, _name: bytes, _value: bytes) -> None:
+    async def set(self, _inode: Inode, _name: bytes, _value: bytes, _caller: object) -> None:
+        raise AnonfsError(errno.EPERM)
+
+    async def remove(self, _inode: Inode, _name: bytes, _caller: object) -> None:
         raise AnonfsError(errno.EPERM)
 
 

@@ -68,7 +68,7 @@ def test_listings(mount: Mount, monkeypatch: pytest.MonkeyPatch, room: int) -> N
     expected = {
         (): ["meminfo", "swaps", "inodes", "events"],
         ("inodes",): [file],
-        ("inodes", file): ["name", "kind", "pages", "reserved", "pagemap", "ring", "count"],
+        ("inodes", file): ["name", "kind", "pages", "reserved", "pagemap", "ring", "count", "reap"],
     }
     listing = Listing(monkeypatch, room)
     for names, entries in expected.items():

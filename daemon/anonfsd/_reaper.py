@@ -1,0 +1,103 @@
+"""The reaper: takes away the names of files that go with their last area, see `Reaping`.
+
+What it is told is a suspicion, raised in the middle of a look. It looks again, and what has no
+area then goes, all that is due in one pass over the names::
+
+    suspicion ──▶ looks, while it is open ──▶ no area? ──▶ names gone ──▶ the kernel forgets them
+                                                 └─ areas came back: nothing, until their close
+
+One look is not enough. It goes from process to process, and a child forked after /proc was listed
+whose parent ended before its turn came is in none of it; the second look's list has that child. An
+inode that is not open has no area for certain, and needs no look.
+
+The kernel holds names that it looked up, so it is told of each; that takes the lock of the
+directory, under which another may be waiting for the event loop, so it is for a thread.
+"""
+
+import logging
+import os
+import struct
+from collections.abc import Iterable
+
+import trio
+
+from anonfs.inspection import NEVER
+from anonfs.units import Ino
+from anonfs.vfs import FileSystem, Inode
+from anonfs.vm import ShareRing
+from anonfsd._rings import Rings
+
+__all__ = ["Reaper"]
+
+log = logging.getLogger(__name__)
+
+_NOTIFY_INVAL_ENTRY = 3
+_INVALIDATE = struct.Struct("=IiQQII")  # len, code, unique; directory, length of name, flags
+_LOOKS = 2
+_PAUSE = 1.0
+
+
+class Reaper:
+    """Reaps files of ``filesystem``, whose mount is connected by ``device``."""
+
+    def __init__(self, filesystem: FileSystem, rings: Rings, device: int) -> None:
+        self._filesystem = filesystem
+        self._rings = rings
+        self._device = device
+        self._due: dict[Ino, Inode] = {}
+        self._wanted = trio.Event()
+        self._limiter = trio.CapacityLimiter(1)
+        filesystem.reaping.on_due = self._note
+
+    def _note(self, inode: Inode) -> None:
+        self._due[inode.ino] = inode
+        self._wanted.set()
+
+    async def run(self) -> None:
+        """Reap what is due; runs for ever."""
+        while True:
+            await self._wanted.wait()
+            self._wanted = trio.Event()
+            due, self._due = self._due, {}
+            try:
+                await self._reap(due)
+            except OSError as error:
+                log.info("files that have to go must wait: %s", error)
+                self._due = due | self._due
+                self._wanted.set()
+                await trio.sleep(_PAUSE)
+
+    async def _reap(self, due: dict[Ino, Inode]) -> None:
+        """Raises AnonfsError: EAGAIN, /proc could not be read in time."""
+        for _ in range(_LOOKS):
+            if any(inode.opens for inode in due.values()):
+                await self._rings.look()
+            # From a look to the end of the block nothing waits but the next look.
+            due = {ino: inode for ino, inode in due.items() if self._is_due(inode)}
+        names = self._filesystem.unlink_all(due.values())
+        if names:
+            log.info("reaped %d files with %d names", len(due), len(names))
+            await trio.to_thread.run_sync(
+                self._forget, names, limiter=self._limiter, abandon_on_cancel=True
+            )
+
+    def _is_due(self, inode: Inode) -> bool:
+        """Whether ``inode`` is there, with names, and has no area that keeps it."""
+        if self._filesystem.inodes.get(inode.ino) is not inode or not inode.names:
+            return False
+        policy = self._filesystem.reaping.policy(inode)
+        return policy != NEVER and not any(
+            policy.group in {0, area.group} for area in ShareRing(inode)
+        )
+
+    def _forget(self, names: Iterable[tuple[Ino, bytes]]) -> None:
+        """Have the kernel forget what it knows of each name."""
+        for parent, name in names:
+            size = _INVALIDATE.size + len(name) + 1
+            header = _INVALIDATE.pack(size, _NOTIFY_INVAL_ENTRY, 0, parent, len(name), 0)
+            try:
+                os.write(self._device, header + name + b"\0")
+            except FileNotFoundError:
+                pass  # The kernel had not looked it up.
+            except OSError as error:
+                log.info("the kernel keeps the name of a reaped file: %s", error)
