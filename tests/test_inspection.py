@@ -10,6 +10,7 @@ from anonfs.inspection import (
     Counts,
     PageCounts,
     PageRun,
+    Reap,
     Reserved,
     bounded_lines,
     parse_lines,
@@ -48,6 +49,17 @@ def test_areas_read_back(pid: int, span: tuple[int, int] | None, offset: int) ->
     start, end = span or (None, None)
     area = Area(pid, start, end, offset, "rw-s")
     assert Area.parse(area.render()) == area
+
+
+@pytest.mark.parametrize("text", ["never", "last-area", "last-attach 7"])
+def test_reaping_reads_back(text: str) -> None:
+    assert Reap.parse(f" {text}\n").render() == text
+
+
+@pytest.mark.parametrize("text", ["", "ever", "last-area 7", "never 0", "last-attach 07"])
+def test_reaping_is_one_of_three(text: str) -> None:
+    with pytest.raises(ValueError, match="is not never, last-area"):
+        Reap.parse(text)
 
 
 def test_later_words_are_ignored() -> None:

@@ -9,6 +9,7 @@ from anonfs.cli._memory import show_memory
 from anonfs.cli._output import JsonOption, console, print_columns, print_json
 from anonfs.cli._target import Looked, look
 from anonfs.client import anonfs_at, find_mount
+from anonfs.inspection import NEVER
 from anonfs.units import PAGE_SIZE, format_size
 
 __all__ = ["stat"]
@@ -54,6 +55,10 @@ def _show_file(looked: Looked, *, as_json: bool) -> None:
         f"dentry count {counts.dentry}: vm areas {counts.areas}, opens {counts.opens},"
         f" links {counts.links}; loaded PTEs {counts.loaded_ptes}"
     )
+    reap = looked.inspection.reap
+    if reap != NEVER:
+        whose = f" of process group {reap.group}" if reap.group else ""
+        console().print(f"goes by itself with the last vm area{whose}")
 
 
 def _document(looked: Looked) -> dict[str, object]:
@@ -64,4 +69,5 @@ def _document(looked: Looked) -> dict[str, object]:
         "pages": asdict(looked.inspection.pages),
         "reserved": asdict(looked.inspection.reserved),
         "counts": asdict(looked.inspection.counts),
+        "reap": looked.inspection.reap.render(),
     }

@@ -24,7 +24,7 @@ from anonfs.client._errors import (
     NotAnonfsError,
 )
 from anonfs.client._file import File
-from anonfs.client._inspect import Inspection, Target, inspect, swap_out
+from anonfs.client._inspect import Inspection, Target, inspect, reap, swap_out
 from anonfs.client._mapping import Mapping
 from anonfs.client._mount_table import FS_TYPE, Mount, anonfs_at, anonfs_mounts, mount_at
 from anonfs.client._tree import meminfo, swaps
@@ -55,6 +55,7 @@ __all__ = [
     "inspect",
     "meminfo",
     "mount_at",
+    "reap",
     "swap_out",
     "swaps",
     "watch",

@@ -16,7 +16,7 @@ from pathlib import Path
 from anonfs.client._choice import find_mount
 from anonfs.client._errors import NoMountError, explained
 from anonfs.client._file import File
-from anonfs.client._inspect import Inspection, Target, inspect, swap_out
+from anonfs.client._inspect import Inspection, Target, inspect, reap, swap_out
 from anonfs.client._mapping import Mapping
 from anonfs.client._names import split_name
 from anonfs.client._tree import meminfo
@@ -67,10 +67,10 @@ class Client:
         """
         return self.mount.joinpath(*split_name(name))
 
-    def create(self, name: Name, size: int, *, mode: int = 0o600) -> File:
+    def create(self, name: Name, size: int, *, mode: int = 0o600, reap: str | None = None) -> File:
         """A new file of ``size`` bytes; its directories must exist.
 
-        Nothing is allocated before the first write to a page.
+        Nothing is allocated before the first write to a page. For ``reap`` see `reap`.
 
         Raises:
             FileExistsError: there is one already.
@@ -79,6 +79,8 @@ class Client:
         file = self._open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode)
         try:
             file.resize(size)
+            if reap is not None:
+                file.reap = reap
         except BaseException:
             file.close()
             self.unlink(name)
@@ -146,6 +148,10 @@ class Client:
     def swap_out(self, target: Target, first: int | None = None, last: int | None = None) -> None:
         """Write pages to swap, see `anonfs.client.swap_out`; relative paths are names."""
         swap_out(self._target(target), first, last)
+
+    def reap(self, target: Target, policy: str) -> None:
+        """Decide when a file goes by itself, see `anonfs.client.reap`; relative paths are names."""
+        reap(self._target(target), policy)
 
     def meminfo(self) -> MemInfo:
         """What the memory of the mount costs, see `anonfs.client.meminfo`."""

@@ -11,7 +11,7 @@ from typing import Self
 
 from anonfs.client._descriptor import close_descriptor
 from anonfs.client._errors import ClientError, explained
-from anonfs.client._inspect import Inspection, inspect, swap_out
+from anonfs.client._inspect import Inspection, inspect, reap, swap_out
 from anonfs.client._mapping import Mapping
 
 __all__ = ["File"]
@@ -117,6 +117,15 @@ class File:
     def inspect(self) -> Inspection:
         """The state of the inode, see `anonfs.client.inspect`."""
         return inspect(self.fileno())
+
+    @property
+    def reap(self) -> str:
+        """When the file goes by itself, see `anonfs.client.reap`, which setting it calls."""
+        return self.inspect().reap.render()
+
+    @reap.setter
+    def reap(self, policy: str) -> None:
+        reap(self.fileno(), policy)
 
     def swap_out(self, first: int | None = None, last: int | None = None) -> None:
         """Write pages to swap, see `anonfs.client.swap_out`."""

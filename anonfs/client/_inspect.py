@@ -15,10 +15,10 @@ from typing import Protocol, TypeVar
 from anonfs.client._errors import ClientError, DaemonGoneError, NotAnonfsError
 from anonfs.client._mount_table import mount_of
 from anonfs.client._tree import whole_attribute
-from anonfs.inspection import PREFIX, Area, Counts, PageCounts, PageRun, Reserved, parse_lines
+from anonfs.inspection import PREFIX, Area, Counts, PageCounts, PageRun, Reap, Reserved, parse_lines
 from anonfs.units import pages_for
 
-__all__ = ["HasFileno", "Inspection", "Target", "inspect", "swap_out"]
+__all__ = ["HasFileno", "Inspection", "Target", "inspect", "reap", "swap_out"]
 
 _Answer = TypeVar("_Answer")
 
@@ -52,6 +52,7 @@ class Inspection:
     areas: list[Area]
     areas_complete: bool
     counts: Counts
+    reap: Reap
 
 
 def _handle(target: Target) -> str | os.PathLike[str] | int:
@@ -107,7 +108,28 @@ def inspect(target: Target) -> Inspection:
         areas=[Area.parse(line) for line in areas],
         areas_complete=areas_complete,
         counts=Counts.parse(value("count")),
+        reap=Reap.parse(value("reap")),
     )
+
+
+def reap(target: Target, policy: str) -> None:
+    """Decide when all names of a file are taken away without anybody's asking.
+
+    ``last-area``: when nobody maps it any more. ``last-attach``: when nobody of this process's
+    group does, or with ``last-attach PGID`` of that group. ``never`` is the default. Areas from
+    before do not count.
+
+    Raises:
+        ClientError: ``policy`` is none of these.
+        NotAnonfsError: it is not a file of an anonfs.
+        OSError: EPERM, it is another user's; as setxattr(2).
+    """
+    try:
+        wanted = Reap.parse(policy)
+    except ValueError as error:
+        raise ClientError(str(error)) from None
+    handle = _handle(target)
+    _asked(handle, lambda: os.setxattr(handle, f"{PREFIX}reap", wanted.render().encode()))
 
 
 def swap_out(target: Target, first: int | None = None, last: int | None = None) -> None:

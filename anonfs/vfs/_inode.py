@@ -43,7 +43,7 @@ class Inode:
     counts open file descriptions, ``lookups`` the kernel's references that FORGET will return.
     ``promised`` pages have a place for certain, and ``writes`` are under way: see `Promising`.
     ``place`` is where it was last given a name, for `path_of`.
-    ``stored_to`` says that a mapping of one of the opens has written, see `Reaping`.
+    ``was_mapped`` says that one of the opens had a mapping for certain, see `Reaping`.
     """
 
     __slots__ = (
@@ -57,7 +57,7 @@ class Inode:
         "place",
         "promised",
         "share_ring",
-        "stored_to",
+        "was_mapped",
         "words",
         "writes",
     )
@@ -87,7 +87,7 @@ class Inode:
         self.place: tuple[Ino, bytes] | None = None
         self.promised = 0
         self.writes = 0
-        self.stored_to = False
+        self.was_mapped = False
 
     @property
     def is_regular(self) -> bool:

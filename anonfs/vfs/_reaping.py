@@ -6,11 +6,12 @@ have come and gone unseen::
 
     close of an area ──▶ was it the last one, or of the group? ──┐
                                                                  ├──▶ ``on_due``: a suspicion
-    RELEASE ───────────▶ has a mapping stored to the file? ──────┘
+    RELEASE ───────────▶ was it mapped for certain? ─────────────┘
 
 It must not know who looks at areas. Whoever is told checks again, in his own time, whether areas
 have come back meanwhile, as by a fork, and calls `FileSystem.unlink_all`. What is open then lives
-on without a name, as after an unlink(2).
+on without a name, as after an unlink(2). Who cannot tell while the file is open says so by
+`Inode.was_mapped`, and is told again at the last RELEASE.
 
 A RELEASE alone proves no area: the file may have been opened to be made, or to be given a size.
 The write-back of a mapping proves one, and comes before it. So what does not count is a mapping
@@ -49,7 +50,7 @@ class Reaping:
 
         Raises AnonfsError: as `Xattrs.set`.
         """
-        inode.stored_to = False
+        inode.was_mapped = False
         if policy != NEVER:
             self._xattrs.set(inode, _NAME, policy.render().encode("ascii"))
         elif self.policy(inode) != NEVER:
@@ -63,9 +64,9 @@ class Reaping:
 
     def note_release(self, inode: Inode) -> None:
         """An open file of ``inode`` went, with all mappings of it."""
-        if not inode.stored_to:
+        if not inode.was_mapped:
             return
-        inode.stored_to = inode.opens > 0
+        inode.was_mapped = inode.opens > 0
         policy = self.policy(inode)
         if not inode.opens or not policy.group:
             self._suspect(inode, policy)

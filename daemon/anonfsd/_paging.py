@@ -215,7 +215,7 @@ class Paging:
         if back:
             # Mostly because reclaim is about to drop them: they are not loaded anew.
             self._memory.loaded.note_write_back(info, first, count)
-            inode.stored_to = True
+            inode.was_mapped = True
         else:
             self._memory.loaded.load(info, first, count, touched=False)
         self._memory.counters.writeback_requests += 1

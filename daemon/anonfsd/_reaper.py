@@ -3,12 +3,13 @@
 What it is told is a suspicion, raised in the middle of a look. It looks again, and what has no
 area then goes, all that is due in one pass over the names::
 
-    suspicion ──▶ looks, while it is open ──▶ no area? ──▶ names gone ──▶ the kernel forgets them
-                                                 └─ areas came back: nothing, until their close
+    suspicion ──▶ a look, if it is open ──▶ no area? ──▶ names gone ──▶ the kernel forgets them
+                                               └─ areas came back: nothing, until their close
 
-One look is not enough. It goes from process to process, and a child forked after /proc was listed
-whose parent ended before its turn came is in none of it; the second look's list has that child. An
-inode that is not open has no area for certain, and needs no look.
+That look finds who inherited an area before its parent ended, see `anonfsd.procfs`. Who maps the
+file at this very moment has it without a name, as with any unlink(2). An inode that is not open
+has no area for certain, and needs no look: a daemon that cannot see the processes of all users
+waits for that.
 
 The kernel holds names that it looked up, so it is told of each; that takes the lock of the
 directory, under which another may be waiting for the event loop, so it is for a thread.
@@ -33,7 +34,6 @@ log = logging.getLogger(__name__)
 
 _NOTIFY_INVAL_ENTRY = 3
 _INVALIDATE = struct.Struct("=IiQQII")  # len, code, unique; directory, length of name, flags
-_LOOKS = 2
 _PAUSE = 1.0
 
 
@@ -47,6 +47,7 @@ class Reaper:
         self._due: dict[Ino, Inode] = {}
         self._wanted = trio.Event()
         self._limiter = trio.CapacityLimiter(1)
+        self._sees_all = os.geteuid() == 0
         filesystem.reaping.on_due = self._note
 
     def _note(self, inode: Inode) -> None:
@@ -69,14 +70,12 @@ class Reaper:
 
     async def _reap(self, due: dict[Ino, Inode]) -> None:
         """Raises AnonfsError: EAGAIN, /proc could not be read in time."""
-        for _ in range(_LOOKS):
-            if any(inode.opens for inode in due.values()):
-                await self._rings.look()
-            # From a look to the end of the block nothing waits but the next look.
-            due = {ino: inode for ino, inode in due.items() if self._is_due(inode)}
-        names = self._filesystem.unlink_all(due.values())
+        if self._sees_all and any(inode.opens for inode in due.values()):
+            await self._rings.look()
+        # Nothing waits until the names are gone: areas cannot come between.
+        names = self._filesystem.unlink_all(filter(self._is_due, due.values()))
         if names:
-            log.info("reaped %d files with %d names", len(due), len(names))
+            log.info("reaped %d names", len(names))
             await trio.to_thread.run_sync(
                 self._forget, names, limiter=self._limiter, abandon_on_cancel=True
             )
@@ -84,6 +83,9 @@ class Reaper:
     def _is_due(self, inode: Inode) -> bool:
         """Whether ``inode`` is there, with names, and has no area that keeps it."""
         if self._filesystem.inodes.get(inode.ino) is not inode or not inode.names:
+            return False
+        if inode.opens and not self._sees_all:
+            inode.was_mapped = True
             return False
         policy = self._filesystem.reaping.policy(inode)
         return policy != NEVER and not any(

@@ -25,6 +25,7 @@ from anonfs.vm import MappedArea, ProcessMaps
 __all__ = ["scan"]
 
 _PROC = "/proc"
+_LISTS = 100  # somebody forks all the time
 
 
 def scan(device: tuple[int, int], pids: Iterable[int] | None = None) -> list[ProcessMaps]:
@@ -41,16 +42,27 @@ def scan(device: tuple[int, int], pids: Iterable[int] | None = None) -> list[Pro
     """
     looker = _Looker(device)
     if pids is None:
-        looks = [looker.look(pid) for pid in _all_pids()]
+        looks = [looker.look(pid) for pid in _every_pid()]
         looks = [process for process in looks if process is not None and process.areas]
     else:
         looks = [looker.look(pid, asked=True) for pid in {_process_of(pid) for pid in pids}]
     return sorted((process for process in looks if process), key=lambda process: process.pid)
 
 
-def _all_pids() -> list[int]:
-    with os.scandir(_PROC) as entries:
-        return [int(entry.name) for entry in entries if entry.name.isdecimal()]
+def _every_pid() -> Iterator[int]:
+    """The processes, each to be looked at before the next is taken, until there is no other.
+
+    A child that is forked after a list was made, by a parent that ends before it is looked at, is
+    in the next list. Who was looked at gets no areas from others: those come with a fork alone.
+    """
+    known: set[int] = set()
+    for _ in range(_LISTS):
+        with os.scandir(_PROC) as entries:
+            listed = {int(entry.name) for entry in entries if entry.name.isdecimal()}
+        if listed <= known:
+            return
+        yield from sorted(listed - known)
+        known |= listed
 
 
 def _process_of(pid: int) -> int:

@@ -11,6 +11,7 @@ from tests.cli.conftest import Run
 
 VALUES = {
     "kind": "shared\n",
+    "reap": "never",
     "pages": "total=3 none=1 in_core=1 on_swap=1\n",
     "reserved": "pages=2\n",
     "pagemap": "0-0 in_core\n1-1 on_swap\n2-2 none\n",
@@ -44,6 +45,21 @@ def test_stat(run: Run, file: Path) -> None:
     assert ran.out.splitlines()[-1] == "dentry count 4: vm areas 2, opens 1, links 1; loaded PTEs 7"
 
 
+@pytest.mark.parametrize(
+    ("policy", "line"),
+    [
+        ("last-area", "goes by itself with the last vm area"),
+        ("last-attach 7", "goes by itself with the last vm area of process group 7"),
+    ],
+)
+def test_stat_of_a_file_that_goes_by_itself(
+    run: Run, file: Path, monkeypatch: pytest.MonkeyPatch, policy: str, line: str
+) -> None:
+    monkeypatch.setitem(VALUES, "reap", policy)
+    assert run("stat", file).out.splitlines()[-1] == line
+    assert json.loads(run("stat", file, "--json").out)["reap"] == policy
+
+
 def test_stat_as_json(run: Run, file: Path) -> None:
     assert json.loads(run("stat", file, "--json").out) == {
         "path": str(file),
@@ -52,6 +68,7 @@ def test_stat_as_json(run: Run, file: Path) -> None:
         "pages": {"total": 3, "none": 1, "in_core": 1, "on_swap": 1},
         "reserved": {"pages": 2},
         "counts": {"dentry": 4, "areas": 2, "opens": 1, "links": 1, "loaded_ptes": 7},
+        "reap": "never",
     }
 
 

@@ -12,9 +12,10 @@ from anonfs.client import (
     NotAnonfsError,
     connect,
     inspect,
+    reap,
     swap_out,
 )
-from anonfs.inspection import Area, Counts, PageCounts, PageRun, Reserved
+from anonfs.inspection import NEVER, Area, Counts, PageCounts, PageRun, Reserved
 
 
 @pytest.mark.usefixtures("attributes")
@@ -28,6 +29,7 @@ def test_every_attribute_is_typed(fake_mount: Path) -> None:
     assert not seen.areas_complete
     assert seen.counts == Counts(3, 2, 0, 1, 5)
     assert seen.reserved == Reserved(4)
+    assert seen.reap == NEVER
 
 
 @pytest.mark.usefixtures("attributes")
@@ -98,3 +100,15 @@ def test_a_dead_daemon_is_told(fake_mount: Path, monkeypatch: pytest.MonkeyPatch
 def test_other_errors_pass_through() -> None:
     with pytest.raises(FileNotFoundError):
         inspect("/nowhere")
+
+
+def test_reap_is_set_and_read(fake_mount: Path, attributes: dict[str, str]) -> None:
+    client = connect(fake_mount)
+    with client.create("x", 4096, reap="last-area") as file:
+        assert attributes["user.anonfs.reap"] == file.reap == "last-area"
+        file.reap = "never"
+        assert inspect(file).reap == NEVER
+        client.reap("x", "last-attach 7")
+        assert file.reap == "last-attach 7"
+        with pytest.raises(ClientError, match="not never, last-area"):
+            reap(file, "soon")

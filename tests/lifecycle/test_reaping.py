@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from anonfs.client import meminfo
+from anonfs.client import connect, meminfo
 from anonfs.inspection import Counts
 from anonfs.units import PAGE_SIZE
 from tests.posix.children import STRANGER, Child, User, as_user, eventually, hear, say
@@ -195,6 +195,61 @@ def test_a_file_made_anew_under_the_name_is_another(shared_mount: Path) -> None:
     assert path.read_bytes() == b"new"
     assert _policy(path) == "never"
     path.unlink()
+
+
+def test_areas_handed_on_faster_than_anybody_looks(shared_mount: Path) -> None:
+    path = shared_mount / "f"
+    _make(path)
+
+    def relay() -> None:
+        mapping = _map(path)
+        mapping.write(0, b"r")
+        for _ in range(300):
+            if os.fork():
+                os._exit(0)
+        say("the last")
+        hear()
+        mapping.unmap()
+
+    with Child(relay) as first:
+        while not first.has_said(0):
+            _areas(path)
+        assert first.said() == "the last"
+        assert _areas(path) == 1
+        assert path.exists()
+        first.tell()
+        assert first.wait() == 0
+        eventually(lambda: _gone(path), "the file is reaped")
+
+
+def test_mapped_again_while_it_is_about_to_go(shared_mount: Path) -> None:
+    path = shared_mount / "f"
+    _make(path)
+    for _ in range(50):
+        fd = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
+        os.ftruncate(fd, _PAGES * PAGE_SIZE)
+        _ask(fd, "last-area")
+        mapping = Mapping(fd, _PAGES * PAGE_SIZE)
+        assert _areas(fd) == 1
+        mapping.unmap()
+        assert _areas(fd) == 0
+        again = Mapping(fd, _PAGES * PAGE_SIZE)
+        again.write(0, b"again")
+        assert again.read(0, 5) == b"again"
+        assert _areas(fd) == 1
+        os.close(fd)
+        again.unmap()
+    eventually(lambda: _gone(path), "the file is reaped")
+
+
+def test_a_client_makes_a_file_that_goes_by_itself(shared_mount: Path) -> None:
+    client = connect(shared_mount)
+    with client.create("job", _PAGES * PAGE_SIZE, reap="last-area") as file:
+        mapping = file.map()
+        assert file.reap == "last-area"
+    assert _areas(client.path("job")) == 1
+    mapping.close()
+    eventually(lambda: _gone(client.path("job")), "the file is reaped")
 
 
 def test_an_area_that_came_and_went_between_two_looks(shared_mount: Path) -> None:

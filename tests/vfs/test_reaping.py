@@ -78,7 +78,7 @@ def test_the_last_release_does_where_a_mapping_has_stored(
     fs.release(inode)
     assert not due
     fs.open(inode)
-    inode.stored_to = True
+    inode.was_mapped = True
     fs.release(inode)
     assert due == [inode]
     fs.open(inode)
@@ -93,9 +93,9 @@ def test_a_release_that_is_not_the_last_does_too_but_for_a_group(
     for inode in inodes:
         fs.open(inode)
         fs.open(inode)
-        inode.stored_to = True
+        inode.was_mapped = True
         fs.release(inode)
-        assert inode.stored_to
+        assert inode.was_mapped
     assert due == [inodes[0]]
 
 
@@ -104,7 +104,7 @@ def test_what_was_stored_before_the_policy_was_set_does_not_count(
 ) -> None:
     inode = make(fs, NEVER)
     fs.open(inode)
-    inode.stored_to = True
+    inode.was_mapped = True
     fs.reaping.set(inode, LAST_AREA)
     fs.release(inode)
     assert not due
