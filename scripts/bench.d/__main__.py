@@ -20,6 +20,7 @@ from rich.console import Console
 import basic
 import cost
 import pager
+import ring
 import swap
 from measure import Group, Readings, Side, measure
 from places import BenchError, Place, anonfs_mount
@@ -33,6 +34,7 @@ _GROUPS: dict[str, Group] = {
     "swap": swap.GROUP,
     "pager": pager.GROUP,
     "cost": cost.GROUP,
+    "ring": ring.GROUP,
 }
 _PIPE_WIDTH = 200  # wide enough for a table: a pipe has no width of its own
 

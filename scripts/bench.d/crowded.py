@@ -18,7 +18,7 @@ from measure import Metric, Sample
 from pages import expect, first_words, mapped
 from places import BenchError, Place
 
-__all__ = ["Crowded"]
+__all__ = ["Crowded", "crowd", "look"]
 
 _PROGRAM = Path(__file__).with_name("crowd.py")
 _LOOKS = 5
@@ -40,12 +40,12 @@ class Crowded:
         before = place.metadata_bytes()
         with place.scratch() as fd:
             os.ftruncate(fd, self.count * PAGE_SIZE)
-            with _crowd(fd, self.count) as seconds:
+            with crowd(fd, self.count) as seconds:
                 yield Metric(f"{self.count:,} processes map a file", "ms"), seconds * 1e3
                 expect(inspect(fd).counts.areas, self.count, "vm areas")
                 for name in ("ring", "count"):
                     metric = Metric(f"reading {PREFIX}{name} with {self.count:,} areas", "ms")
-                    yield metric, _look(fd, name) * 1e3
+                    yield metric, look(fd, name) * 1e3
                 grown = place.metadata_bytes() - before
                 yield Metric("metadata of a vm area", "bytes"), grown / self.count
             with mapped(fd, self.count * PAGE_SIZE) as area:
@@ -53,7 +53,7 @@ class Crowded:
                 expect(int(first_words(area).sum()), total, "pages of a crowd")
 
 
-def _look(fd: int, name: str) -> float:
+def look(fd: int, name: str) -> float:
     """Seconds to read an attribute, the median."""
     seconds = []
     for _ in range(_LOOKS):
@@ -64,10 +64,14 @@ def _look(fd: int, name: str) -> float:
 
 
 @contextlib.contextmanager
-def _crowd(fd: int, count: int) -> Iterator[float]:
-    """Have the processes until the end of the block; yields the seconds until all had mapped."""
+def crowd(fd: int, count: int, mappers: int | None = None) -> Iterator[float]:
+    """Have so many processes until the end of the block, all of which map a file, or ``mappers``.
+
+    Yields the seconds until they were there.
+    """
+    numbers = [str(number) for number in (fd, count, count if mappers is None else mappers)]
     process = subprocess.Popen(
-        ["setpriv", "--pdeathsig", "KILL", "--", sys.executable, _PROGRAM, str(fd), str(count)],
+        ["setpriv", "--pdeathsig", "KILL", "--", sys.executable, _PROGRAM, *numbers],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         pass_fds=[fd],

@@ -166,6 +166,7 @@ def test_all_names_go_wherever_they_are(shared_mount: Path) -> None:
     assert [entry.name for entry in below.iterdir()] == ["other"]
 
 
+@pytest.mark.usefixtures("as_root")
 def test_who_has_it_open_keeps_it_without_a_name(shared_mount: Path) -> None:
     path = shared_mount / "f"
     _make(path)
@@ -293,6 +294,7 @@ def test_turned_off_it_stays(shared_mount: Path, turn_off: Callable[[Path], None
     path.unlink()
 
 
+@pytest.mark.usefixtures("as_root")
 def test_a_group_that_is_gone_takes_its_segment(shared_mount: Path) -> None:
     path = shared_mount / "f"
     path.touch()

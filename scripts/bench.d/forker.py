@@ -1,0 +1,70 @@
+"""A small process with many areas that forks: ``forker.py FD AREAS``, told what to do in lines.
+
+It maps the first page of the file AREAS times, which the kernel never merges, and says ``ready``.
+``time N`` has it fork N children that end at once: it says the median of the seconds that fork(2)
+took. ``keep N`` has it fork N that stay, until its standard input ends: it says ``kept``. They hold
+no end of a pipe but that of the gate, and the kernel kills them with it besides.
+"""
+
+import mmap
+import os
+import signal
+import sys
+from statistics import median
+from time import perf_counter
+
+from syscalls import die_with_parent
+
+__all__: list[str] = []
+
+_PAGE_SIZE = 4096  # numpy and anonfs stay out of what is forked
+
+
+def _main() -> None:
+    fd, count = map(int, sys.argv[1:])
+    areas = [mmap.mmap(fd, _PAGE_SIZE) for _ in range(count)]
+    gate, end_of_gate = os.pipe()
+    _say("ready")
+    kept = 0
+    for line in sys.stdin:
+        order, number = line.split()
+        if order == "time":
+            _say(str(median(_fork() for _ in range(int(number)))))
+        else:
+            for _ in range(int(number)):
+                _keep(gate, end_of_gate)
+            kept += int(number)
+            _say("kept")
+    os.close(end_of_gate)
+    for _ in range(kept):
+        os.wait()
+    del areas
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)  # noqa: T201
+
+
+def _fork() -> float:
+    """Seconds that a fork takes, in the parent."""
+    begin = perf_counter()
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    seconds = perf_counter() - begin
+    os.waitpid(pid, 0)
+    return seconds
+
+
+def _keep(gate: int, end_of_gate: int) -> None:
+    parent = os.getpid()
+    if os.fork() == 0:
+        os.close(end_of_gate)
+        die_with_parent(signal.SIGKILL)
+        if os.getppid() == parent:
+            os.read(gate, 1)
+        os._exit(0)
+
+
+if __name__ == "__main__":
+    _main()
