@@ -6,23 +6,22 @@ took. ``keep N`` has it fork N that stay, until its standard input ends: it says
 no end of a pipe but that of the gate, and the kernel kills them with it besides.
 """
 
-import mmap
 import os
 import signal
 import sys
 from statistics import median
 from time import perf_counter
 
-from syscalls import die_with_parent
+from syscalls import die_with_parent, map_first_page
 
 __all__: list[str] = []
-
-_PAGE_SIZE = 4096  # numpy and anonfs stay out of what is forked
 
 
 def _main() -> None:
     fd, count = map(int, sys.argv[1:])
-    areas = [mmap.mmap(fd, _PAGE_SIZE) for _ in range(count)]
+    for _ in range(count):
+        map_first_page(fd)
+    os.close(fd)
     gate, end_of_gate = os.pipe()
     _say("ready")
     kept = 0
@@ -38,7 +37,6 @@ def _main() -> None:
     os.close(end_of_gate)
     for _ in range(kept):
         os.wait()
-    del areas
 
 
 def _say(line: str) -> None:

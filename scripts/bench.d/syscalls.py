@@ -5,10 +5,20 @@ killed, they are either done or not begun, and scripts/bench sees which.
 """
 
 import ctypes
+import mmap
 import os
 from dataclasses import dataclass
 
-__all__ = ["CacheState", "cachestat", "die_with_parent", "mount", "swapoff", "swapon", "unmount"]
+__all__ = [
+    "CacheState",
+    "cachestat",
+    "die_with_parent",
+    "map_first_page",
+    "mount",
+    "swapoff",
+    "swapon",
+    "unmount",
+]
 
 _CACHESTAT = 451  # on every architecture; since Linux 6.5
 _MNT_DETACH = 2
@@ -17,11 +27,23 @@ _SWAP_FLAG_PREFER, _HIGHEST_PRIORITY = 0x8000, 0x7FFF
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
+_libc.mmap.restype = ctypes.c_void_p
+_MAP_FAILED, _OFFSET = ctypes.c_void_p(-1).value, ctypes.c_long(0)
 
 
 def _checked(result: int, what: str) -> None:
     if result != 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), what)
+
+
+def map_first_page(fd: int) -> None:
+    """Map the first page of a file, shared, until the process ends.
+
+    Unlike `mmap.mmap` it takes no descriptor of its own, which a child would have to close.
+    """
+    protection, page = mmap.PROT_READ | mmap.PROT_WRITE, mmap.PAGESIZE
+    address = _libc.mmap(None, ctypes.c_size_t(page), protection, mmap.MAP_SHARED, fd, _OFFSET)
+    _checked(0 if address != _MAP_FAILED else -1, "mmap")
 
 
 def mount(kind: str, source: str, point: str, data: str) -> None:
