@@ -140,7 +140,7 @@ def test_it_can_be_written_but_not_read_and_the_others_the_other_way(client: Cli
         names = set(os.listxattr(memory.fileno()))
         assert names == {
             f"user.anonfs.{name}"
-            for name in ("kind", "pages", "reserved", "pagemap", "ring", "count", "swapout")
+            for name in ("kind", "pages", "reserved", "pagemap", "ring", "count", "reap", "swapout")
         }
         with pytest.raises(PermissionError):
             os.getxattr(memory.fileno(), "user.anonfs.swapout")
