@@ -63,7 +63,7 @@ _LARGEST_WRITE = 1 << 20
 _PAYLOAD_PAGES = (_LARGEST_WRITE >> 12) + 1
 _THREADS = 8
 _PATIENCE = 8  # requests
-_GONE = {errno.ENODEV, errno.EBADF, errno.ENOTCONN}
+_GONE = {errno.ENODEV, errno.ECONNABORTED, errno.EBADF, errno.ENOTCONN}
 
 
 class Requests:

@@ -398,3 +398,17 @@ def test_a_device_that_fails(caplog: pytest.LogCaptureFixture) -> None:
     _run_out(device)
     os.close(device)
     assert "no more requests can be taken" in caplog.text
+
+
+@pytest.mark.parametrize("number", [errno.ENODEV, errno.ECONNABORTED])
+def test_a_connection_that_ends_while_it_is_read(
+    number: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is unmounted, or it is aborted: either is an end, and no error."""
+
+    def readv(_fd: int, _buffers: object) -> int:
+        raise OSError(number, "gone")
+
+    monkeypatch.setattr("anonfsd._requests.os.readv", readv)
+    _run_out(-1)
+    assert not caplog.records
