@@ -133,28 +133,34 @@ class Area:
     """A line of ``user.anonfs.ring``: one vm area of one process.
 
     ``start`` and ``end`` are addresses, None where the reader may not know them; ``offset`` is
-    the byte of the inode that ``start`` maps; ``perms`` is as in /proc/PID/maps.
+    the byte of the inode that ``start`` maps; ``perms`` is as in /proc/PID/maps. ``how`` it is
+    known is ``attached``, the kernel reports what happens to it, or ``observed``. ``pid`` is None
+    for a child of an attached process of which only its birth is known yet.
     """
 
-    pid: int
+    pid: int | None
     start: int | None
     end: int | None
     offset: int
     perms: str
+    how: str = "observed"
 
     def render(self) -> str:
-        """``PID START-END OFFSET PERMS``, addresses in hex or ``-``."""
+        """``PID START-END OFFSET PERMS HOW``, PID or ``?``, addresses in hex or ``-``."""
         span = "-" if self.start is None or self.end is None else f"{self.start:x}-{self.end:x}"
-        return f"{self.pid} {span} {self.offset} {self.perms}"
+        pid = "?" if self.pid is None else self.pid
+        return f"{pid} {span} {self.offset} {self.perms} {self.how}"
 
     @classmethod
     def parse(cls, line: str) -> Self:
         """The area that ``line`` describes."""
-        pid, span, offset, perms = line.split()[:4]
+        shown, span, offset, perms, *more = line.split()
+        pid = None if shown == "?" else int(shown)
+        how = more[0] if more else "observed"
         if span == "-":
-            return cls(int(pid), None, None, int(offset), perms)
+            return cls(pid, None, None, int(offset), perms, how)
         start, end = span.split("-")
-        return cls(int(pid), int(start, 16), int(end, 16), int(offset), perms)
+        return cls(pid, int(start, 16), int(end, 16), int(offset), perms, how)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from anonfs.units import PAGE_SIZE, format_size, pages_for
 
 __all__ = ["ring"]
 
-_TITLES = ("PID", "COMMAND", "ADDRESSES", "SIZE", "FILE PAGES", "PERMS")
+_TITLES = ("PID", "COMMAND", "ADDRESSES", "SIZE", "FILE PAGES", "PERMS", "KNOWN")
 
 
 def ring(file: FileArgument, as_json: JsonOption = False) -> None:
@@ -29,22 +29,25 @@ def ring(file: FileArgument, as_json: JsonOption = False) -> None:
 
 
 def _row(area: Area) -> tuple[str, ...]:
+    pid = "?" if area.pid is None else str(area.pid)
     command = _command(area.pid) or "?"
     if area.start is None or area.end is None:
-        return (str(area.pid), command, "-", "-", f"{area.offset // PAGE_SIZE}-", area.perms)
+        pages = f"{area.offset // PAGE_SIZE}-"
+        return (pid, command, "-", "-", pages, area.perms, area.how)
     size = area.end - area.start
     first = area.offset // PAGE_SIZE
     return (
-        str(area.pid),
+        pid,
         command,
         f"{area.start:x}-{area.end:x}",
         format_size(size),
         f"{first}-{first + pages_for(size) - 1}",
         area.perms,
+        area.how,
     )
 
 
-def _command(pid: int) -> str | None:
+def _command(pid: int | None) -> str | None:
     """The name of a process; None once it is gone or where it may not be seen."""
     try:
         return Path(f"/proc/{pid}/comm").read_text(encoding="utf-8", errors="replace").strip()

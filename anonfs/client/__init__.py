@@ -28,6 +28,7 @@ from anonfs.client._inspect import Inspection, Target, inspect, reap, swap_out
 from anonfs.client._mapping import Mapping
 from anonfs.client._mount_table import FS_TYPE, Mount, anonfs_at, anonfs_mounts, mount_at
 from anonfs.client._tree import meminfo, swaps
+from anonfs.client._userfaultfd import new_userfaultfd
 from anonfs.client._watch import Watch, WatchOperations, watch
 
 __all__ = [
@@ -55,6 +56,7 @@ __all__ = [
     "inspect",
     "meminfo",
     "mount_at",
+    "new_userfaultfd",
     "reap",
     "swap_out",
     "swaps",

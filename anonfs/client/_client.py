@@ -99,13 +99,15 @@ class Client:
         offset: int = 0,
         read_only: bool = False,
         mode: int = 0o600,
+        attach: bool = True,
     ) -> Mapping:
         """Map the file ``name``: the call that processes meet with.
 
         With a ``size`` every process may make the same call, and whoever comes first creates the
         file (with ``mode``). The mapping is ``size`` bytes from ``offset``; a file that is
         shorter grows to hold it, one that is longer keeps its length. Without a size the file
-        must exist, and all of it is mapped. Read-only mappings neither create nor grow.
+        must exist, and all of it is mapped. Read-only mappings neither create nor grow. For
+        ``attach`` see `File.map`.
 
         Raises:
             FileNotFoundError: no such file, and no size to create it with.
@@ -113,19 +115,19 @@ class Client:
             OSError: ENOSPC when that much cannot be promised.
         """
         with self._open_or_create(name, size, read_only, mode) as file:
-            return file.map(size, offset=offset)
+            return file.map(size, offset=offset, attach=attach)
 
-    def anonymous(self, size: int) -> Mapping:
+    def anonymous(self, size: int, *, attach: bool = True) -> Mapping:
         """Nameless shared memory of ``size`` bytes, for this process and its children.
 
         It has a random name and mode 0600 for the moment between its creation and its removal,
-        and is freed with the last mapping and descriptor.
+        and is freed with the last mapping and descriptor. For ``attach`` see `File.map`.
         """
         name = f".anonymous-{secrets.token_hex(16)}"
         with self.create(name, size) as file:
             self.unlink(name)
             file.name = None
-            return file.map()
+            return file.map(attach=attach)
 
     def unlink(self, name: Name) -> None:
         """Remove ``name``; those who have the file open or mapped keep it."""

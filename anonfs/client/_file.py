@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from anonfs.client._attach import attach as attach_mappings
 from anonfs.client._descriptor import close_descriptor
 from anonfs.client._errors import ClientError, explained
 from anonfs.client._inspect import Inspection, inspect, reap, swap_out
@@ -88,10 +89,11 @@ class File:
             if self.size < size:
                 os.ftruncate(self.fileno(), size)
 
-    def map(self, size: int | None = None, *, offset: int = 0) -> Mapping:
+    def map(self, size: int | None = None, *, offset: int = 0, attach: bool = True) -> Mapping:
         """Map ``size`` bytes from ``offset``, a multiple of the page size; by default to the end.
 
-        A file that is too short is grown first, unless it is open for reading only.
+        A file that is too short is grown first, unless it is open for reading only. With
+        ``attach`` the kernel is to report forks and unmaps to the daemon, where that can be had.
 
         Raises:
             ClientError: there is nothing to map, or a file open for reading is too short.
@@ -106,13 +108,16 @@ class File:
         elif self.size < end:
             raise ClientError(f"{self.path} has {self.size} bytes, not {end}")
         with explained(self.path):
-            return Mapping(
+            mapping = Mapping(
                 self.fileno(),
                 end - offset,
                 name=self.name,
                 offset=offset,
                 read_only=self.read_only,
             )
+        if attach:
+            attach_mappings(self.fileno())
+        return mapping
 
     def inspect(self) -> Inspection:
         """The state of the inode, see `anonfs.client.inspect`."""

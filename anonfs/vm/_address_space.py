@@ -30,12 +30,22 @@ class AddressSpace:
     """
 
     def __init__(self, process: ProcessMaps) -> None:
-        self.pid = process.pid
+        self.pid: int | None = process.pid
         self.start_time = process.start_time
         self.parent = process.parent
         self.uid = process.uid
         self.group = process.group
+        self.touched = 0
+        """When an exact event changed it last, on the clock of `AddressSpaces`."""
         self._areas: dict[int, VmArea] = {}
+
+    @classmethod
+    def of_child(cls, parent: "AddressSpace") -> "AddressSpace":
+        """That of a child just forked from ``parent``, whose pid is not known: without areas."""
+        child = cls(ProcessMaps.nobody(0))
+        child.pid, child.parent, child.uid = None, parent.pid or 0, parent.uid
+        child.group = parent.group
+        return child
 
     @property
     def areas(self) -> list[VmArea]:
@@ -52,6 +62,33 @@ class AddressSpace:
     def is_same_process(self, process: ProcessMaps) -> bool:
         """Whether ``process`` is this one, rather than a later one with its pid."""
         return (self.pid, self.start_time) == (process.pid, process.start_time)
+
+    def resolve(self, process: ProcessMaps) -> None:
+        """The process is known from now on."""
+        self.pid, self.start_time = process.pid, process.start_time
+        for area in self._areas.values():
+            area.pid = self.pid
+        self.follow(process)
+
+    def overlapping(self, start: int, end: int) -> list[VmArea]:
+        """The areas that have an address from ``start`` to before ``end``, in order."""
+        return sorted(
+            (area for area in self._areas.values() if area.start < end and start < area.end),
+            key=lambda area: area.start,
+        )
+
+    def cut(self, area: VmArea, start: int, end: int) -> VmArea:
+        """The part of ``area`` from ``start`` to ``end``, in no ring yet and not kept here."""
+        return VmArea(
+            pid=self.pid,
+            uid=self.uid,
+            inode=area.inode,
+            start=start,
+            end=end,
+            offset=area.offset_at(start),
+            perms=area.perms,
+            attached=area.attached,
+        )
 
     def begin(self, seen: MappedArea, inode: MappedInode) -> VmArea:
         """A new area of this process, in no ring yet and not kept here."""
@@ -77,6 +114,12 @@ class AddressSpace:
         if area not in self:
             raise InvariantError(f"{area!r} is not of process {self.pid}")
         del self._areas[area.start]
+
+    def resize(self, area: VmArea, start: int, end: int) -> None:
+        """Let ``area``, which is kept, begin and end within where it did."""
+        self.remove(area)
+        area.place(start, end, area.offset_at(start), area.perms)
+        self.add(area)
 
     def replace(self, areas: Iterable[VmArea]) -> None:
         """Keep exactly ``areas``; some of those kept before may have been resized."""

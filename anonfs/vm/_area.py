@@ -35,8 +35,8 @@ class VmArea:
     /proc/PID/maps instead of vm_flags; it stands for file mappings of the mount only.
     """
 
-    pid: int
-    """The process (a tgid, never a thread)."""
+    pid: int | None
+    """The process (a tgid, never a thread); None for a child whose pid is not known yet."""
     uid: int
     """The effective user of the process: who may see its addresses."""
     inode: MappedInode = field(repr=False)
@@ -49,6 +49,8 @@ class VmArea:
     """As in /proc/PID/maps: ``rw-s``, or ``p`` at the end for a private mapping."""
     group: int = 0
     """The process group of the process; 0 where nobody looked."""
+    attached: bool = False
+    """Whether the kernel reports what happens to it; else it is known by looks alone."""
     link: ListHead = field(init=False, repr=False)
     """The area's place in the share ring of its inode."""
 

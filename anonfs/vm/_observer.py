@@ -26,14 +26,24 @@ Only a process that was not known before can ``dup``: a child is never visible b
 its areas. A later mapping may well lie where the parent has the same one, because a forked child
 has the parent's address layout, and yet it is an mmap.
 
+The kernel's own events are exact, and tell as it does: `fork` calls ``dup`` for each area, `unmap`
+opens what a split makes and closes the part that goes, `remap` opens the copy, whose original an
+unmap closes. Of the two, whoever comes first tells. So that nobody tells twice, a look is compared
+with the moment it began at:
+
+- a process that an event has changed since is left as the events have it;
+- one that an event has ended since is not brought back;
+- one that may be a forked child whose pid is not known yet waits for `resolve`.
+
 It must not know how the looks are made. Everything is synchronous and belongs to one thread; only
 the looking may happen in another. A look that was made before an inode was dropped can bring its
 areas back until the next look, if ``inode_of`` still knows the number.
 """
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterable
 
-from anonfs.errors import require
+from anonfs.errors import InvariantError, require
 from anonfs.units import Ino
 from anonfs.vm._address_space import AddressSpace
 from anonfs.vm._area import VmArea
@@ -61,6 +71,13 @@ def _parents_first(seen: Iterable[ProcessMaps]) -> list[ProcessMaps]:
     return list(ordered.values())
 
 
+def _emptied(space: AddressSpace) -> list[VmArea]:
+    """The areas of ``space``, which keeps none: an event may still come for it."""
+    areas = space.areas
+    space.replace(())
+    return areas
+
+
 class AddressSpaces:
     """The areas of all processes that were seen, each told to ``operations`` once.
 
@@ -76,6 +93,19 @@ class AddressSpaces:
         self._operations = operations
         self._inode_of = inode_of
         self._spaces: dict[int, AddressSpace] = {}
+        self._unresolved: list[AddressSpace] = []
+        self._ended: dict[tuple[int, int], int] = {}
+        self._clock = self._lost_child = 0
+
+    @property
+    def moment(self) -> int:
+        """Now, for a look that begins: it counts the exact events."""
+        return self._clock
+
+    @property
+    def unresolved(self) -> list[AddressSpace]:
+        """The forked children whose pids are not known, in the order of their births."""
+        return list(self._unresolved)
 
     @property
     def pids(self) -> frozenset[int]:
@@ -86,12 +116,16 @@ class AddressSpaces:
         """Whether process ``pid`` has any."""
         return pid in self._spaces
 
-    def update(self, seen: Iterable[ProcessMaps], *, complete: bool) -> None:
+    def update(
+        self, seen: Iterable[ProcessMaps], *, complete: bool, since: int | None = None
+    ) -> None:
         """Bring the processes in ``seen`` to exactly what was seen.
 
-        With ``complete``, all processes were looked at: those not in ``seen`` are gone.
+        With ``complete``, all processes were looked at: those not in ``seen`` are gone. ``since``
+        is the `moment` when the look began, by default this one.
         """
-        look = _parents_first(seen)
+        since = self._clock if since is None else since
+        look = [process for process in _parents_first(seen) if self._is_news(process, since)]
         self._close_reused(look)
         new = {process.pid: AddressSpace(process) for process in look}
         for pid in self._spaces.keys() & new.keys():
@@ -108,7 +142,9 @@ class AddressSpaces:
             else:
                 vanished += self._follow(process)
         if complete:
-            vanished += self._forget_all_but({process.pid for process in look})
+            touched = {pid for pid, space in self._spaces.items() if space.touched > since}
+            vanished += self._forget_all_but({process.pid for process in look} | touched)
+            self._ended = {who: when for who, when in self._ended.items() if when > since}
         self._forget_empty(look)
         for area in vanished:
             self._operations.close(area)
@@ -117,19 +153,162 @@ class AddressSpaces:
         """Close every area of ``inode``: its last open file went, so no mapping is left."""
         # A list, for the last close may delete the inode and its ring with it.
         for area in list(ShareRing(inode)):
-            space = self._spaces.get(area.pid)
-            if space is not None and area in space:
+            space = self._space_of(area)
+            if space is not None:
                 space.remove(area)
-                if not space:
-                    del self._spaces[area.pid]
+                self._forget_if_empty(space)
             self._operations.close(area)
+
+    # -- exact events ----------------------------------------------------------------------
+
+    def attach(
+        self, process: ProcessMaps, reported: Iterable[tuple[int, int]], *, since: int
+    ) -> AddressSpace | None:
+        """Follow a look at ``process``; the kernel reports the ranges ``reported`` from now on.
+
+        They are disjoint and in order. Returns None if the process has no areas.
+        """
+        self.update([process], complete=False, since=since)
+        space = self._spaces.get(process.pid)
+        if space is None:
+            return None
+        spans = list(reported)
+        starts = [start for start, _ in spans]
+        for area in space.areas:
+            at = bisect_right(starts, area.start) - 1
+            if at >= 0 and area.end <= spans[at][1]:
+                area.attached = True
+        return space
+
+    def attached_spans(self, pid: int) -> set[tuple[int, int]]:
+        """Where process ``pid`` has attached areas: from, to before."""
+        space = self._spaces.get(pid)
+        areas = space.areas if space is not None else []
+        return {(area.start, area.end) for area in areas if area.attached}
+
+    def detach(self, space: AddressSpace) -> None:
+        """The kernel reports ``space`` no longer: looks go on with it.
+
+        A child whose pid is not known is closed: a look will find it.
+        """
+        if space.pid is None:
+            self.end(space)
+        for area in space.areas:
+            area.attached = False
+
+    def fork(self, parent: AddressSpace) -> AddressSpace:
+        """The process of ``parent`` has forked: dup each area. The child has yet to be resolved."""
+        child = AddressSpace.of_child(parent)
+        child.touched = self._tick()
+        for area in parent.areas:
+            child_area = child.cut(area, area.start, area.end)
+            child.add(child_area)
+            self._operations.dup(area, child_area)
+        if child:
+            self._unresolved.append(child)
+        return child
+
+    def resolve(self, child: AddressSpace, process: ProcessMaps) -> None:
+        """The forked ``child`` is ``process``, whose areas are not looked at."""
+        if child not in self._unresolved:
+            return  # It has ended, or has unmapped everything.
+        self._close_reused([process])
+        if process.pid in self._spaces:
+            raise InvariantError(f"{self._spaces[process.pid]!r} was told before {child!r}")
+        self._unresolved.remove(child)
+        child.resolve(process)
+        child.touched = self._tick()
+        self._spaces[process.pid] = child
+
+    def unmap(self, space: AddressSpace, start: int, end: int) -> None:
+        """Addresses from ``start`` to before ``end`` are gone: close what was there."""
+        space.touched = self._tick()
+        for area in space.overlapping(start, end):
+            part = self._isolate(space, area, max(start, area.start), min(end, area.end))
+            space.remove(part)
+            self._operations.close(part)
+        self._forget_if_empty(space)
+
+    def remap(self, space: AddressSpace, start: int, to: int, length: int) -> None:
+        """What was at ``start`` for ``length`` bytes is at ``to``: an unmap of it follows."""
+        self.unmap(space, to, to + length)
+        for area in space.overlapping(start, start + length):
+            first, end = max(start, area.start), min(start + length, area.end)
+            moved = space.cut(area, first, end)
+            moved.start, moved.end = first + to - start, end + to - start
+            space.add(moved)
+            self._operations.open(moved)
+
+    def end(self, space: AddressSpace) -> None:
+        """The process is gone: close all its areas."""
+        space.touched = self._tick()
+        if space.pid is None:
+            self._lost_child = self._clock
+        else:
+            self._ended[space.pid, space.start_time] = self._clock
+        for area in space.areas:
+            space.remove(area)
+            self._operations.close(area)
+        self._forget_if_empty(space)
+
+    def _tick(self) -> int:
+        self._clock += 1
+        return self._clock
+
+    def _isolate(self, space: AddressSpace, area: VmArea, start: int, end: int) -> VmArea:
+        """Split ``area`` so that ``start`` to ``end`` is an area: as __split_vma, which opens."""
+        if (start, end) == (area.start, area.end):
+            return area
+        part = space.cut(area, start, end)
+        rest = space.cut(area, end, area.end) if area.start < start and end < area.end else None
+        if area.start < start:
+            space.resize(area, area.start, start)
+        else:
+            space.resize(area, end, area.end)
+        for new in (rest, part):
+            if new is not None:
+                space.add(new)
+                self._operations.open(new)
+        return part
+
+    def _is_news(self, process: ProcessMaps, since: int) -> bool:
+        """Whether a look that began at ``since`` says more of ``process`` than the events did."""
+        space = self._spaces.get(process.pid)
+        if space is not None and space.is_same_process(process):
+            return space.touched <= since
+        if self._ended.get((process.pid, process.start_time), 0) > since:
+            return False
+        # A process that is gone is no child.
+        if not process.areas:
+            return True
+        if self._lost_child > since:
+            return False
+        starts = {area.start for area in process.areas}
+        return all(starts.isdisjoint(a.start for a in child.areas) for child in self._unresolved)
+
+    def _space_of(self, area: VmArea) -> AddressSpace | None:
+        if area.pid is not None:
+            space = self._spaces.get(area.pid)
+            return space if space is not None and area in space else None
+        return next((child for child in self._unresolved if area in child), None)
+
+    def _forget_if_empty(self, space: AddressSpace) -> None:
+        if space:
+            return
+        if space.pid is None:
+            if space in self._unresolved:
+                self._unresolved.remove(space)
+        elif self._spaces.get(space.pid) is space:
+            del self._spaces[space.pid]
+
+    # -- looks -----------------------------------------------------------------------------
 
     def _close_reused(self, look: list[ProcessMaps]) -> None:
         for process in look:
             space = self._spaces.get(process.pid)
             if space is not None and not space.is_same_process(process):
                 del self._spaces[process.pid]
-                for area in space.areas:
+                for area in _emptied(space):
                     self._operations.close(area)
 
     def _inherit(self, process: ProcessMaps) -> None:
@@ -194,18 +373,22 @@ class AddressSpaces:
 
     def _forget_all_but(self, pids: set[int]) -> list[VmArea]:
         gone = [self._spaces.pop(pid) for pid in sorted(self._spaces.keys() - pids)]
-        return [area for space in gone for area in space.areas]
+        return [area for space in gone for area in _emptied(space)]
 
     def _forget_empty(self, look: list[ProcessMaps]) -> None:
         for process in look:
-            if not self._spaces[process.pid]:
-                del self._spaces[process.pid]
+            space = self._spaces.get(process.pid)
+            if space is not None:
+                self._forget_if_empty(space)
 
     def check_invariants(self) -> None:
         """Require that every space is sound and every ring that it leads to is, too."""
         inodes: dict[int, MappedInode] = {}
         for pid, space in self._spaces.items():
             require(pid == space.pid, f"{space!r} is kept as process {pid}")
+        for child in self._unresolved:
+            require(child.pid is None, f"{child!r} is kept as a child to be resolved")
+        for space in (*self._spaces.values(), *self._unresolved):
             require(len(space) > 0, f"{space!r} has no areas")
             space.check_invariants()
             inodes.update((id(area.inode), area.inode) for area in space.areas)

@@ -9,6 +9,8 @@ It is given to `trio.run` as an instrument. It is not reentrant.
 """
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 import trio
@@ -38,6 +40,16 @@ class EngineLock(trio.abc.Instrument):
         trace: TracebackType | None,
     ) -> None:
         self._lock.release()
+
+    @contextmanager
+    def within(self, seconds: float) -> Iterator[bool]:
+        """Hold the lock, or go on without it after ``seconds``; what it gives says which."""
+        held = self._lock.acquire(timeout=seconds)
+        try:
+            yield held
+        finally:
+            if held:
+                self._lock.release()
 
     def perform(self, work: Work) -> None:
         """Do ``work`` from a thread that holds the lock, which is free meanwhile. Raises OSError.

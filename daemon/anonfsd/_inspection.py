@@ -228,4 +228,5 @@ def _areas(inode: Inode, uid: int) -> Iterator[Area]:
     for area in ShareRing(inode):
         known = uid in {0, area.uid}
         start, end = (area.start, area.end) if known else (None, None)
-        yield Area(area.pid, start, end, area.offset, area.perms)
+        how = "attached" if area.attached else "observed"
+        yield Area(area.pid, start, end, area.offset, area.perms, how)

@@ -15,6 +15,7 @@ The kernel holds names that it looked up, so it is told of each; that takes the 
 directory, under which another may be waiting for the event loop, so it is for a thread.
 """
 
+import contextlib
 import logging
 import os
 import struct
@@ -46,12 +47,18 @@ class Reaper:
         self._device = device
         self._due: dict[Ino, Inode] = {}
         self._wanted = trio.Event()
+        self._token = trio.lowlevel.current_trio_token()
         self._limiter = trio.CapacityLimiter(1)
         self._sees_all = os.geteuid() == 0
         filesystem.reaping.on_due = self._note
 
     def _note(self, inode: Inode) -> None:
+        """Called with the engine's lock held, by whoever learned of a close."""
         self._due[inode.ino] = inode
+        with contextlib.suppress(trio.RunFinishedError):
+            self._token.run_sync_soon(self._wake)
+
+    def _wake(self) -> None:
         self._wanted.set()
 
     async def run(self) -> None:

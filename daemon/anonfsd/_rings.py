@@ -29,6 +29,7 @@ from anonfs.errors import AnonfsError
 from anonfs.units import Ino
 from anonfs.vfs import FileSystem, Inode
 from anonfs.vm import AddressSpaces, ProcessMaps, SharedOperations, ShareRing, VmOperations
+from anonfsd._attachments import Attachments
 from anonfsd._changed_processes import ChangedProcesses
 from anonfsd._proc_events import ProcConnector
 from anonfsd.pagemap import loaded_ptes
@@ -61,6 +62,7 @@ class Rings:
         self.spaces = AddressSpaces(operations or SharedOperations(), self._mappable)
         self.processes = ChangedProcesses(self.spaces.has_areas)
         self._told = False
+        self.attachments: Attachments | None = None
         self._filesystem = filesystem
         self._device = device
         self._lock = trio.Lock()
@@ -93,9 +95,14 @@ class Rings:
                 raise AnonfsError(errno.EAGAIN, "/proc could not be read in time")
             self._begun += 1
             number, self._failed = self._begun, self._begun
+            if self.attachments is not None and self.spaces.unresolved:
+                await self._read_proc(self.attachments.settle)
+            since = self.spaces.moment
             seen = await self._scan()
             # Bookkeeping from here on: nothing waits until the rings are complete.
-            self.spaces.update(seen, complete=True)
+            self.spaces.update(seen, complete=True, since=since)
+            if self.attachments is not None:
+                self.attachments.tend()
             self._failed, self._done = 0, number
 
     async def _look_at(self, pids: Collection[int]) -> None:
@@ -104,8 +111,9 @@ class Rings:
         Raises AnonfsError: EAGAIN.
         """
         async with self._lock:
+            since = self.spaces.moment
             seen = await self._scan(pids)
-            self.spaces.update(seen, complete=False)
+            self.spaces.update(seen, complete=False, since=since)
         openers = self.processes.openers
         if not openers.isdisjoint(pids):
             # Threads opened files, and their processes fork.
@@ -114,7 +122,8 @@ class Rings:
 
     async def loaded_ptes(self, inode: Inode) -> int:
         """How many PTEs of the areas of ``inode`` are loaded now. Raises AnonfsError: EAGAIN."""
-        areas = [(area.pid, area.start, area.end) for area in ShareRing(inode)]
+        ring = ShareRing(inode)
+        areas = [(area.pid, area.start, area.end) for area in ring if area.pid is not None]
         return await self._read_proc(lambda: loaded_ptes(areas))
 
     async def dirty_bytes(self) -> int | None:

@@ -21,6 +21,8 @@ from anonfs.swap import SwapArea
 from anonfs.units import format_size
 from anonfs.vfs import FileSystem, NewInode, path_of
 from anonfs.vm import EventLog, MappedInode, ShareRing, ToldOperations
+from anonfsd._attach_server import AttachServer
+from anonfsd._attachments import Attachments
 from anonfsd._audience import Audience
 from anonfsd._connection import Connection
 from anonfsd._engine_lock import EngineLock
@@ -159,7 +161,9 @@ class _Server:
             self._filesystem, rings, self._reclaim.swap_out
         )
         stats = MemStats(self._filesystem, self._budget, rings, self._swap_path)
-        self._operations.tree = Tree(self._filesystem, stats, inspection)
+        attaching = self._attaching(rings)
+        socket_name = attaching.name if attaching is not None else ""
+        self._operations.tree = Tree(self._filesystem, stats, inspection, socket_name)
         self._token = trio.lowlevel.current_trio_token()
         await self._connection.negotiate()
         self._tuning.apply()
@@ -171,7 +175,7 @@ class _Server:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._serve)
                 await nursery.start(self._end_at_signal)
-                await self._in_background(rings)
+                await self._in_background(rings, attaching)
                 await self._end()
                 nursery.cancel_scope.cancel()
             if self._checking:
@@ -204,15 +208,27 @@ class _Server:
                 log.info("%s: %s", self._mounted.point, signal.strsignal(number))
                 self._ending.set()
 
-    async def _in_background(self, rings: Rings) -> None:
+    def _attaching(self, rings: Rings) -> AttachServer | None:
+        """What processes attach at, where the daemon may have forks reported: as root."""
+        if os.geteuid() != 0:
+            return None
+        rings.attachments = attachments = Attachments(
+            self.lock, rings.spaces, self._mounted.device, self._operations
+        )
+        attachments.start()
+        return AttachServer(attachments)
+
+    async def _in_background(self, rings: Rings, attaching: AttachServer | None) -> None:
         """Run what runs beside the requests, until the mount is to end."""
         async with trio.open_nursery() as nursery:
-            await nursery.start(self._follow_processes, rings)
+            await nursery.start(self._follow_processes, rings, attaching is not None)
             nursery.start_soon(rings.look_now_and_then)
             nursery.start_soon(Reaper(self._filesystem, rings, self._device).run)
             nursery.start_soon(self._operations.watch.run)
             nursery.start_soon(self._populate)
             nursery.start_soon(self._end_events_when_unmounted)
+            if attaching is not None:
+                nursery.start_soon(attaching.serve)
             if self._checking:
                 nursery.start_soon(self._keep_checking, rings)
             self._ready()
@@ -221,18 +237,21 @@ class _Server:
             nursery.cancel_scope.cancel()
 
     async def _follow_processes(
-        self, rings: Rings, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+        self,
+        rings: Rings,
+        exact: bool,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Tell ``rings`` of the processes' events where we may have them; say which tier it is."""
         try:
             connector = await trio.to_thread.run_sync(ProcConnector.subscribe)
         except OSError as error:
-            line = tier_line(exact=False, no_events=error.strerror or str(error))
+            line = tier_line(exact=exact, no_events=error.strerror or str(error))
             log.info("%s: %s", self._mounted.point, line)
             task_status.started()
             return
         try:
-            log.info("%s: %s", self._mounted.point, tier_line(exact=False))
+            log.info("%s: %s", self._mounted.point, tier_line(exact=exact))
             task_status.started()
             await rings.follow(connector)
         finally:

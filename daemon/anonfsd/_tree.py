@@ -4,6 +4,7 @@
     ├── meminfo                 what the memory of the mount costs
     ├── swaps                   its swap areas
     ├── events                  what happens: not a view but a stream, see `EventStreams`
+    ├── socket                  where processes attach, a name; empty where they cannot
     └── inodes/
         └── 17/                 a regular file, by its inode number
             ├── kind, pages, reserved, pagemap, ring, count, reap: its attributes
@@ -34,7 +35,7 @@ from anonfs.vfs import ROOT, FileSystem, Inode
 from anonfsd._inspection import Inspection
 from anonfsd._meminfo import MemStats
 from anonfsd._reach import Reach
-from anonfsd._views import InodeView, MemInfoView, NameView, SwapsView, View
+from anonfsd._views import InodeView, MemInfoView, NameView, SwapsView, TextView, View
 
 __all__ = ["EVENTS", "NAME", "Tree"]
 
@@ -44,8 +45,8 @@ NAME = b".anonfs"
 _TREE = 1 << 62
 _INO_SHIFT = 8
 _WHICH = (1 << _INO_SHIFT) - 1
-_TOP = (b"", b"meminfo", b"swaps", b"inodes", b"events")
-_MEMINFO, _SWAPS, _INODES, _EVENTS = range(1, 5)
+_TOP = (b"", b"meminfo", b"swaps", b"inodes", b"events", b"socket")
+_MEMINFO, _SWAPS, _INODES, _EVENTS, _SOCKET = range(1, 6)
 _OF_INODE = (b"", b"name", *Inspection.READABLE)
 _NAME = 1
 _PLAIN = re.compile(rb"[1-9]\d{0,15}")
@@ -74,7 +75,10 @@ class Node:
 class Tree:
     """The nodes over ``filesystem``, what they show, and their attributes."""
 
-    def __init__(self, filesystem: FileSystem, stats: MemStats, inspection: Inspection) -> None:
+    def __init__(
+        self, filesystem: FileSystem, stats: MemStats, inspection: Inspection, socket: str = ""
+    ) -> None:
+        self._socket = socket
         self._filesystem = filesystem
         self._stats = stats
         self._inspection = inspection
@@ -155,6 +159,8 @@ class Tree:
             return MemInfoView(self._stats, self._inspection)
         if node.which == _SWAPS:
             return SwapsView(self._stats)
+        if node.which == _SOCKET:
+            return TextView(self._socket)
         raise AnonfsError(errno.ENXIO, "a stream")
 
     def attributes(self, node: Node) -> EntryAttributes:

@@ -19,7 +19,7 @@ from anonfsd._inspection import Inspection, Line
 from anonfsd._meminfo import MemStats
 from anonfsd._reach import names_of
 
-__all__ = ["InodeView", "Look", "MemInfoView", "NameView", "SwapsView", "View"]
+__all__ = ["InodeView", "Look", "MemInfoView", "NameView", "SwapsView", "TextView", "View"]
 
 _MANY = 1000
 _RENDER_THREADS = 2
@@ -60,6 +60,21 @@ class MemInfoView:
     async def state(self, _uid: int) -> int:
         """All but who maps what, and what is dirty."""
         return hash(self._stats.now())
+
+
+class TextView:
+    """A line that never changes."""
+
+    def __init__(self, line: str) -> None:
+        self._line = line
+
+    async def look(self, uid: int) -> Look:
+        """The line."""
+        return Look(_text([self._line]), await self.state(uid))
+
+    async def state(self, _uid: int) -> int:
+        """Always the same."""
+        return 0
 
 
 class SwapsView:

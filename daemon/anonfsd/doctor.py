@@ -19,12 +19,10 @@ The tiers build on each other::
 
 import ctypes
 import errno
-import fcntl
 import importlib.util
 import json
 import mmap
 import os
-import platform
 import re
 import shutil
 import stat
@@ -37,9 +35,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from anonfs.client import new_userfaultfd
 from anonfsd._io_flusher import may_be_io_flusher
 from anonfsd._mounts import others_allowed
 from anonfsd._proc_events import ProcConnector
+from anonfsd._userfaultfd import EVENTS, WP_ASYNC, handshake, prepare
 from anonfsd.pagemap import scan as pagemap_scan
 
 __all__ = ["Probe", "Tier", "probes", "report", "tier_of"]
@@ -47,13 +47,6 @@ __all__ = ["Probe", "Tier", "probes", "report", "tier_of"]
 MIN_KERNEL = (5, 15)
 
 _SYS_CACHESTAT = 451  # the same on every architecture, since Linux 6.5
-_SYS_USERFAULTFD = {"x86_64": 323, "aarch64": 282}
-_USERFAULTFD_IOC_NEW = 0xAA00
-_UFFD_USER_MODE_ONLY = 1
-_UFFDIO_API = 0xC018AA3F
-_UFFD_API = 0xAA
-_UFFD_EVENTS = {"EVENT_FORK": 1, "EVENT_REMAP": 2, "EVENT_REMOVE": 3, "EVENT_UNMAP": 6}
-_UFFD_FEATURES = {"WP_ASYNC": 15} | _UFFD_EVENTS
 
 
 class Tier(StrEnum):
@@ -158,44 +151,29 @@ def _root() -> str:
     return "running as root"
 
 
-def _new_userfaultfd() -> int:
-    """A userfaultfd, by system call or else by its device."""
-    flags = os.O_CLOEXEC | os.O_NONBLOCK
-    number = _SYS_USERFAULTFD.get(platform.machine())
-    if number is not None:
-        for more in (0, _UFFD_USER_MODE_ONLY):
-            try:
-                return _syscall(number, flags | more)
-            except OSError:
-                continue
-    device = os.open("/dev/userfaultfd", os.O_RDWR | os.O_CLOEXEC)
-    try:
-        return fcntl.ioctl(device, _USERFAULTFD_IOC_NEW, flags)
-    finally:
-        os.close(device)
-
-
 def _uffd_handshake(features: int) -> int:
     """The features that the kernel has, once it has agreed to ``features``."""
-    descriptor = _new_userfaultfd()
+    descriptor = new_userfaultfd()
     try:
-        answer = bytearray(struct.pack("=QQQ", _UFFD_API, features, 0))
-        fcntl.ioctl(descriptor, _UFFDIO_API, answer)
+        return handshake(descriptor, features)
     finally:
         os.close(descriptor)
-    return int(struct.unpack("=QQQ", answer)[1])
 
 
 def _userfaultfd() -> str:
+    features = {"WP_ASYNC": WP_ASYNC} | EVENTS
     offered = _uffd_handshake(0)
-    missing = [name for name, bit in _UFFD_FEATURES.items() if not offered >> bit & 1]
+    missing = [name for name, bit in features.items() if not offered >> bit & 1]
     if missing:
         raise OSError(0, f"the kernel has no {', '.join(missing)}")
+    descriptor = new_userfaultfd()
     try:
-        _uffd_handshake(sum(1 << bit for bit in _UFFD_FEATURES.values()))
+        prepare(descriptor)
     except PermissionError as error:
         raise PermissionError(error.errno, "EVENT_FORK needs CAP_SYS_PTRACE") from None
-    return "WP_ASYNC, " + ", ".join(_UFFD_EVENTS)
+    finally:
+        os.close(descriptor)
+    return ", ".join(features)
 
 
 def _proc_connector() -> str:
@@ -293,7 +271,7 @@ _CHECKS = (
            " first network and pid namespaces, on a kernel with CONFIG_PROC_EVENTS; without it"
            " rings are true at each inspection, and in between as of the last look at /proc"),
     _Check("userfaultfd", Tier.EXACT, _userfaultfd, "mount as root (CAP_SYS_PTRACE), on Linux"
-           " 6.7 or later with CONFIG_USERFAULTFD, where no seccomp filter forbids it"),
+           " 6.10 or later with CONFIG_USERFAULTFD, where no seccomp filter forbids it"),
     _Check("cachestat", None, _cachestat, "boot Linux 6.5 or later to see what the page cache"
            " holds"),
     _Check("PAGEMAP_SCAN", None, _pagemap_scan, "boot Linux 6.7 or later to scan large areas"

@@ -77,10 +77,12 @@ def test_ring(run: Run, file: Path) -> None:
     command = Path("/proc/self/comm").read_text(encoding="utf-8").strip()
     lines = ran.out.splitlines()
     assert lines[0] == f"{file}: vm areas 2, processes 2"
-    assert lines[1].split() == ["PID", "COMMAND", "ADDRESSES", "SIZE", "FILE", "PAGES", "PERMS"]
-    assert lines[2].split()[2:] == ["7f0000001000-7f0000003000", "8", "KiB", "1-2", "rw-s"]
+    titles = ["PID", "COMMAND", "ADDRESSES", "SIZE", "FILE", "PAGES", "PERMS", "KNOWN"]
+    assert lines[1].split() == titles
+    shown = ["7f0000001000-7f0000003000", "8", "KiB", "1-2", "rw-s", "observed"]
+    assert lines[2].split()[2:] == shown
     assert command in lines[2]
-    assert lines[3].split() == ["999999999", "?", "-", "-", "0-", "r--s"]
+    assert lines[3].split() == ["999999999", "?", "-", "-", "0-", "r--s", "observed"]
 
 
 def test_ring_as_json(run: Run, file: Path) -> None:
@@ -92,6 +94,7 @@ def test_ring_as_json(run: Run, file: Path) -> None:
         "end": None,
         "offset": 0,
         "perms": "r--s",
+        "how": "observed",
         "command": None,
     }
 

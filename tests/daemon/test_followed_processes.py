@@ -58,7 +58,7 @@ class Teller(Recorder):
 
     def __init__(self) -> None:
         super().__init__()
-        self.told: list[tuple[str, int, int]] = []
+        self.told: list[tuple[str, int | None, int | None]] = []
 
     def open(self, area: VmArea) -> None:
         super().open(area)
@@ -124,12 +124,14 @@ class Followed:
         """As at a FLUSH: whoever opened it may have mapped it."""
         self._token.run_sync_soon(self.rings.note_close, pid)
 
-    def spans(self) -> list[tuple[int, int, int]]:
+    def spans(self) -> list[tuple[int | None, int, int]]:
         """(pid, start, end) of the areas of the ring."""
         try:
-            return sorted((area.pid, area.start, area.end) for area in ShareRing(self.inode))
+            areas = list(ShareRing(self.inode))
         except RuntimeError:  # it changed meanwhile
             return []
+        areas.sort(key=lambda area: (area.pid or 0, area.start))
+        return [(area.pid, area.start, area.end) for area in areas]
 
     def proc(self) -> list[tuple[int, int, int]]:
         """The same as /proc has it, by other means than the daemon's."""

@@ -89,8 +89,8 @@ def test_fork_and_exit(shared_mount: Path) -> None:
     with Child(hear) as child:
         both = _kernels(os.getpid(), mapping) + _kernels(child.pid, mapping)
         assert len(both) == 2
-        assert sorted(_ring(path), key=lambda area: area.pid) == sorted(
-            both, key=lambda area: area.pid
+        assert sorted(_ring(path), key=lambda area: area.pid or 0) == sorted(
+            both, key=lambda area: area.pid or 0
         )
         assert _counts(path) == Counts(dentry=5, areas=2, opens=1, links=1, loaded_ptes=0)
         mapping.unmap()

@@ -109,6 +109,7 @@ class Machine(RuleBasedStateMachine):
         self.known = shown if complete else self.known | shown
         for area in before & self.world.recorder.alive:
             # No area passes from one process to the next one that has its pid.
+            assert area.pid is not None
             assert self.known[area.pid].start_time == times[area.pid]
 
     @initialize(target=processes)

@@ -66,7 +66,7 @@ def test_the_root_does_not_list_it(mount: Mount, monkeypatch: pytest.MonkeyPatch
 def test_listings(mount: Mount, monkeypatch: pytest.MonkeyPatch, room: int) -> None:
     file = str(mount.inos[b"file"])
     expected = {
-        (): ["meminfo", "swaps", "inodes", "events"],
+        (): ["meminfo", "swaps", "inodes", "events", "socket"],
         ("inodes",): [file],
         ("inodes", file): ["name", "kind", "pages", "reserved", "pagemap", "ring", "count", "reap"],
     }

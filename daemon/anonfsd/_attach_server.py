@@ -1,0 +1,141 @@
+"""AttachServer: the socket at which processes hand over their userfaultfds.
+
+Its name is abstract and random; ``.anonfs/socket`` tells it to whoever can read the mount. A client
+connects, sends one packet and gets one back::
+
+    ──▶ b"attach" with a userfaultfd       the first time
+    ──▶ b"attach"                          for what it has mapped since
+    ◀── an errno, 0 if it is done          4 bytes, in the order of the machine
+
+Who the client is the kernel says (SO_PEERCRED), and what it hands over is proven by `Attachments`.
+A client that is slow loses its connection; a user who has many at once is refused more.
+"""
+
+import array
+import errno
+import logging
+import secrets
+import socket
+import struct
+from collections import Counter
+
+import trio
+
+from anonfsd._attachments import Attachments
+
+__all__ = ["AttachServer"]
+
+log = logging.getLogger(__name__)
+
+_ATTACH = b"attach"
+_SECONDS = 1.0
+_CONNECTIONS = 128
+_PER_UID = 16
+_THREADS = 16
+_BACKLOG = 128
+_LOG_SECONDS = 10.0
+_FD = array.array("i").itemsize
+_CREDENTIALS = struct.Struct("=iII")  # pid, uid, gid
+
+
+class AttachServer:
+    """Answers clients of ``attachments``.
+
+    Attributes:
+        name: the abstract name of the socket, with ``@`` for its first byte.
+    """
+
+    def __init__(self, attachments: Attachments) -> None:
+        self._attachments = attachments
+        self._limiter = trio.CapacityLimiter(_THREADS)
+        self._connections: Counter[int] = Counter()
+        self._next_log = 0.0
+        self.name = f"@anonfs-{secrets.token_hex(16)}"
+        kind = socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+        self._socket = socket.socket(socket.AF_UNIX, kind)
+        self._socket.bind("\0" + self.name[1:])
+        self._socket.listen(_BACKLOG)
+
+    async def serve(self) -> None:
+        """Answer; runs for ever."""
+        try:
+            async with trio.open_nursery() as nursery:
+                while True:
+                    await trio.lowlevel.wait_readable(self._socket)
+                    try:
+                        connection, _ = self._socket.accept()
+                    except OSError as error:  # gone again, or no descriptor is left
+                        self._warn("a client cannot be answered: %s", error.strerror)
+                        await trio.sleep(0.01)
+                        continue
+                    nursery.start_soon(self._answer, connection)
+        finally:
+            self._socket.close()
+
+    async def _answer(self, connection: socket.socket) -> None:
+        with connection:
+            connection.setblocking(False)
+            size = _CREDENTIALS.size
+            raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+            pid, uid, _ = _CREDENTIALS.unpack(raw)
+            full = self._connections[uid] >= _PER_UID
+            self._connections[uid] += 1
+            try:
+                if full or self._connections.total() > _CONNECTIONS:
+                    self._warn("user %d has too many connections", uid)
+                    _send(connection, errno.EAGAIN)
+                    return
+                with trio.move_on_after(_SECONDS):
+                    await trio.lowlevel.wait_readable(connection)
+                    _send(connection, await self._done(connection, pid, uid))
+            finally:
+                self._connections[uid] -= 1
+                if not self._connections[uid]:
+                    del self._connections[uid]
+
+    async def _done(self, connection: socket.socket, pid: int, uid: int) -> int:
+        """Do what the packet asks for; returns an errno."""
+        try:
+            descriptor = self._received(connection)
+            await trio.to_thread.run_sync(
+                self._attachments.attach,
+                pid,
+                uid,
+                descriptor,
+                limiter=self._limiter,
+                abandon_on_cancel=True,
+            )
+        except OSError as error:
+            # A client that only asks whether it is known is no news.
+            if error.errno != errno.ESRCH:
+                self._warn("process %d of user %d is not attached: %s", pid, uid, error)
+            return error.errno or errno.EIO
+        return 0
+
+    def _received(self, connection: socket.socket) -> int | None:
+        """The descriptor that came with the packet, if there is one. Raises OSError: EINVAL."""
+        room = socket.CMSG_SPACE(2 * _FD)
+        data, ancillary, flags, _ = connection.recvmsg(
+            len(_ATTACH) + 1, room, socket.MSG_CMSG_CLOEXEC
+        )
+        found = array.array("i")
+        for level, kind, content in ancillary:
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                found.frombytes(content[: len(content) // _FD * _FD])
+        if data != _ATTACH or len(found) > 1 or flags & (socket.MSG_CTRUNC | socket.MSG_TRUNC):
+            for descriptor in found:
+                self._attachments.discard(descriptor)
+            raise OSError(errno.EINVAL, "a bad request")
+        return found[0] if found else None
+
+    def _warn(self, text: str, *arguments: object) -> None:
+        if trio.current_time() >= self._next_log:
+            self._next_log = trio.current_time() + _LOG_SECONDS
+            log.warning(text, *arguments)
+
+
+def _send(connection: socket.socket, number: int) -> None:
+    try:
+        connection.send(struct.pack("=i", number))
+    except OSError:
+        log.debug("a client did not wait for its answer")

@@ -1,0 +1,445 @@
+"""Attachments: the processes whose areas the kernel reports on, and what it reports.
+
+::
+
+    a client ──userfaultfd──▶ attach: registered, proven, kept
+    fork, munmap, mremap ───▶ the reading thread ──▶ AddressSpaces
+         │   waits             holds the engine's lock from before it reads
+         ◀── goes on ────────  until it has told: nobody can look in between
+    a forked child ─────────▶ the resolving thread finds its pid, ``?`` until then
+    exit ──▶ its pidfd        the same reading thread
+    exec ──▶ nobody           the next look finds the areas gone
+
+It is the read that lets a forking process go on, and an event cannot be known before it is read.
+So the lock is taken first: whoever inspects takes it too, and finds the children told of.
+
+A fork must not wait for ever. When the lock cannot be had in time the descriptors that wait are
+closed, which lets the processes go on, and their areas are observed from then on. Nothing helps
+while the whole daemon is stopped (SIGSTOP): its descriptors are open, and nobody reads them.
+
+Closing and registering wait for the lock of an address space, whose owner may wait for the daemon:
+neither is done with the engine's lock held.
+"""
+
+import contextlib
+import errno
+import logging
+import os
+import queue
+import resource
+import select
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass
+
+from anonfs.errors import AnonfsError
+from anonfs.vm import AddressSpace, AddressSpaces, ProcessMaps
+from anonfsd._answers import Failing, errno_for
+from anonfsd._engine_lock import EngineLock
+from anonfsd._resolving import find_child
+from anonfsd._userfaultfd import (
+    Fork,
+    Remap,
+    is_userfaultfd,
+    prepare,
+    read_events,
+    register,
+    shows_in,
+    withdraw,
+)
+from anonfsd.procfs import scan
+
+__all__ = ["Attachments"]
+
+log = logging.getLogger(__name__)
+
+_PATIENCE = 2.0
+_TRIES = 5
+_RESOLVE_TRIES = 40
+_RESOLVE_PAUSE = 0.01
+_SETTLE_SECONDS = 0.5
+_SETTLE_PAUSE = 0.001
+_PER_UID = 4096
+_DESCRIPTORS = 2  # of an attachment: its userfaultfd and its pidfd
+_SHARE = 4  # one user may have one part in so many of what the daemon can open
+
+_Span = tuple[int, int]
+
+
+@dataclass(eq=False, slots=True)
+class _Attachment:
+    """A process, or a child to be; ``pidfd`` is -1 until it is known which."""
+
+    descriptor: int
+    space: AddressSpace
+    uid: int
+    parent: "_Attachment | None" = None
+    pidfd: int = -1
+    private: bool = False
+    dropped: bool = False
+
+
+class Attachments:
+    """Those of the mount with ``device`` (major, minor), told to ``spaces``.
+
+    What nobody foresaw costs one attachment, and is told to ``failing``: a thread that ended here
+    would leave processes waiting in their forks.
+    """
+
+    def __init__(
+        self, lock: EngineLock, spaces: AddressSpaces, device: tuple[int, int], failing: Failing
+    ) -> None:
+        self._lock = lock
+        self._failing = failing
+        self._spaces = spaces
+        self._device = device
+        self._epoll = select.epoll()
+        self._kept: dict[int, _Attachment] = {}  # by either descriptor
+        self._per_uid: Counter[int] = Counter()
+        self._unresolved: queue.SimpleQueue[_Attachment] = queue.SimpleQueue()
+        self._to_close: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._given_up: list[int] = []
+        self._null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        self._limit = min(_PER_UID, most // _SHARE // _DESCRIPTORS)
+
+    def start(self) -> None:
+        """Start the threads, which end with the process."""
+        for serve in (self._read, self._resolve, self._close):
+            name = f"attachments-{serve.__name__.strip('_')}"
+            threading.Thread(target=serve, name=name, daemon=True).start()
+
+    # -- attaching, in a thread that does not hold the lock --------------------------------
+
+    def attach(self, pid: int, uid: int, descriptor: int | None) -> None:
+        """Have the kernel report what process ``pid`` of ``uid`` does to its shared areas.
+
+        Args:
+            pid: who asks.
+            uid: their user.
+            descriptor: a userfaultfd of theirs, owned by this call; None if they have handed one
+                over before, or the process that they were forked from has.
+
+        Raises:
+            OSError: ESRCH, no descriptor of theirs is known, or they are gone; EBUSY, another is;
+                EPERM, it is not proven to be theirs; EMFILE, the user has too many; EINVAL, it is
+                no new userfaultfd; EAGAIN, they change too fast.
+        """
+        if descriptor is None:
+            self._extend(pid)
+            return
+        try:
+            self._begin(pid, uid, descriptor)
+        except BaseException:
+            self.discard(descriptor)
+            raise
+
+    def _extend(self, pid: int) -> None:
+        known = self._of(pid)
+        if known is None:
+            self.settle()
+            known = self._of(pid)
+        if known is None:
+            raise AnonfsError(errno.ESRCH, f"process {pid} is not attached")
+        with self._lock:
+            if known.dropped:
+                raise AnonfsError(errno.ESRCH, f"process {pid} is not attached")
+            descriptor = os.dup(known.descriptor)
+        try:
+            self._register(pid, descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _begin(self, pid: int, uid: int, descriptor: int) -> None:
+        if not is_userfaultfd(descriptor):
+            raise AnonfsError(errno.EINVAL, "not a userfaultfd")
+        # From here on the pid is of one process, if it is the one that is proven.
+        pidfd = os.pidfd_open(pid)
+        try:
+            self._make_room(pid, uid)
+            prepare(descriptor)
+            space = self._register(pid, descriptor, new=True)
+            with self._lock:
+                # Events since the registration wait in the descriptor, and are read now.
+                self._keep(_Attachment(descriptor, space, uid, pidfd=pidfd))
+        except BaseException:
+            os.close(pidfd)
+            raise
+
+    def _make_room(self, pid: int, uid: int) -> None:
+        """Let go of a descriptor of an address space that ``pid`` has left by exec."""
+        known = self._of(pid)
+        if known is not None:
+            if _is_alive(known):
+                raise AnonfsError(errno.EBUSY, f"process {pid} is attached")
+            with self._lock:
+                self._drop(known)
+        with self._lock:
+            if self._per_uid[uid] >= self._limit:
+                raise AnonfsError(errno.EMFILE, f"user {uid} has {self._limit} attachments")
+
+    def _register(self, pid: int, descriptor: int, *, new: bool = False) -> AddressSpace:
+        """Register the shared areas of ``pid``, prove that they are of it, and tell of them."""
+        for _ in range(_TRIES):
+            spans = self._register_all(self._look(pid), descriptor)
+            if not spans:
+                raise AnonfsError(errno.ENOENT, f"process {pid} maps nothing")
+            if new:
+                _prove(descriptor, spans, pid)
+            with self._lock:
+                since = self._spaces.moment
+            process = self._look(pid)
+            with self._lock:
+                space = self._spaces.attach(process, spans, since=since)
+                if space is not None and space.touched <= since:
+                    return space
+        raise AnonfsError(errno.EAGAIN, f"process {pid} changes too fast")
+
+    def _look(self, pid: int) -> ProcessMaps:
+        for process in scan(self._device, [pid]):
+            if process.exists and process.pid == pid:
+                return process
+        raise AnonfsError(errno.ESRCH, f"no process {pid}")
+
+    def _register_all(self, process: ProcessMaps, descriptor: int) -> list[_Span]:
+        """The ranges that are registered, neighbours as one: the kernel may merge them too."""
+        with self._lock:
+            before = self._spaces.attached_spans(process.pid)
+        spans: list[_Span] = []
+        for area in process.areas:
+            span = area.start, area.end
+            if not area.shared or (span not in before and not _registered(descriptor, span)):
+                continue
+            if spans and spans[-1][1] == area.start:
+                span = spans.pop()[0], area.end
+            spans.append(span)
+        return spans
+
+    def discard(self, descriptor: int) -> None:
+        """Close what a client sent, in a thread: the close of a file of our mount waits for us."""
+        self._to_close.put(descriptor)
+
+    # -- bookkeeping, with the lock held ---------------------------------------------------
+
+    def _of(self, pid: int) -> _Attachment | None:
+        """The attachment of process ``pid``; takes the lock."""
+        with self._lock:
+            found = (one for one in self._kept.values() if one.space.pid == pid)
+            return next(found, None)
+
+    def _keep(self, new: _Attachment) -> None:
+        self._per_uid[new.uid] += 1
+        for descriptor in (new.descriptor, new.pidfd):
+            if descriptor >= 0:
+                self._watch(descriptor, new)
+
+    def _watch(self, descriptor: int, attachment: _Attachment) -> None:
+        self._kept[descriptor] = attachment
+        self._epoll.register(descriptor, select.EPOLLIN)
+
+    def _drop(self, attachment: _Attachment) -> None:
+        """Let go of ``attachment``; what is left of its areas is observed."""
+        if attachment.dropped:
+            return
+        attachment.dropped = True
+        self._spaces.detach(attachment.space)
+        self._per_uid[attachment.uid] -= 1
+        for descriptor in (attachment.descriptor, attachment.pidfd):
+            if descriptor >= 0:
+                del self._kept[descriptor]
+                with contextlib.suppress(FileNotFoundError):  # given up: not the same file now
+                    self._epoll.unregister(descriptor)
+                self._to_close.put(descriptor)
+
+    def tend(self) -> None:
+        """Let go of those who have no areas left: they have called exec, or unmapped all."""
+        for attachment in set(self._kept.values()):
+            if not attachment.space:
+                self._drop(attachment)
+
+    # -- the reading thread ----------------------------------------------------------------
+
+    def _read(self) -> None:
+        while True:
+            ready = self._epoll.poll(_PATIENCE if self._given_up else None)
+            with self._lock.within(_PATIENCE) as held:
+                if held:
+                    self._take_all([descriptor for descriptor, _ in ready])
+                else:
+                    self._give_up()
+
+    def _take_all(self, ready: list[int]) -> None:
+        while self._given_up:
+            attachment = self._kept.get(self._given_up.pop())
+            if attachment is not None:
+                self._drop(attachment)
+        for descriptor in ready:
+            attachment = self._kept.get(descriptor)
+            if attachment is None:
+                continue
+            try:
+                self._take_one(attachment, descriptor)
+            except Exception as error:  # noqa: BLE001  nobody else would hear of it
+                errno_for(self._failing, "attachments", error)
+                self._drop(attachment)
+
+    def _take_one(self, attachment: _Attachment, descriptor: int) -> None:
+        if descriptor == attachment.pidfd:
+            self._spaces.end(attachment.space)
+            self._drop(attachment)
+        else:
+            self._take(attachment)
+
+    def _take(self, attachment: _Attachment) -> None:
+        try:
+            events = read_events(attachment.descriptor, private=attachment.private)
+        except OSError as error:
+            log.warning("%r is observed from now on: %s", attachment.space, error.strerror)
+            self._drop(attachment)
+            return
+        for event in events:
+            if isinstance(event, Fork):
+                self._forked(attachment, event.descriptor)
+            elif isinstance(event, Remap):
+                self._spaces.remap(attachment.space, event.start, event.to, event.length)
+            else:
+                self._spaces.unmap(attachment.space, event.start, event.end)
+
+    def _forked(self, parent: _Attachment, descriptor: int) -> None:
+        if self._per_uid[parent.uid] >= self._limit:
+            log.warning("a child of %r is observed: too many of user %d", parent.space, parent.uid)
+            self._to_close.put(descriptor)
+            return
+        space = self._spaces.fork(parent.space)
+        if not space:
+            self._to_close.put(descriptor)
+            return
+        child = _Attachment(descriptor, space, parent.uid, parent, private=True)
+        self._keep(child)
+        self._unresolved.put(child)
+
+    def _give_up(self) -> None:
+        """Let those go on who wait, without the lock: what they did is for looks to find out.
+
+        The number of a descriptor stays taken until there is the lock to forget it with.
+        """
+        waiting = [descriptor for descriptor, _ in self._epoll.poll(0)]
+        for descriptor in waiting:
+            if is_userfaultfd(descriptor):
+                os.dup2(self._null, descriptor, inheritable=False)
+                self._given_up.append(descriptor)
+        if waiting:
+            log.warning(
+                "too slow to read what %d processes report: they are observed", len(waiting)
+            )
+
+    # -- the resolving thread --------------------------------------------------------------
+
+    def _resolve(self) -> None:
+        while True:
+            child = self._unresolved.get()
+            try:
+                self._resolve_one(child)
+            except Exception as error:  # noqa: BLE001  as where events are read
+                errno_for(self._failing, "attachments", error)
+                with self._lock:
+                    self._drop(child)
+
+    def _resolve_one(self, child: _Attachment) -> None:
+        for _ in range(_RESOLVE_TRIES):
+            if self._resolved(child):
+                return
+            time.sleep(_RESOLVE_PAUSE)
+        with self._lock:
+            if not child.dropped:
+                log.warning("%r is not found among the processes", child.space)
+                self._drop(child)
+
+    def _resolved(self, child: _Attachment) -> bool:
+        """Whether nothing is left to be done for ``child``."""
+        with self._lock:
+            areas = [area for area in child.space.areas if area.attached]
+            if child.dropped or not areas:
+                self._drop(child)
+                return True
+            parent = child.parent.space.pid if child.parent is not None else None
+            others = self._spaces.pids
+            descriptor = os.dup(child.descriptor)
+        try:
+            pid, pidfd = find_child(descriptor, areas[0].start, parent, others)
+        except ProcessLookupError:
+            with self._lock:
+                self._spaces.end(child.space)
+                self._drop(child)
+            return True
+        except OSError as error:
+            if error.errno not in {errno.EAGAIN, errno.ENOENT}:
+                raise
+            return False  # it has changed since, or an event of it has to be read first
+        finally:
+            os.close(descriptor)
+        return pid is not None and self._settled(child, pid, pidfd)
+
+    def _settled(self, child: _Attachment, pid: int, pidfd: int) -> bool:
+        process = next(iter(scan(self._device, [pid])), None)
+        with self._lock:
+            if child.dropped or process is None or not process.exists:
+                self._to_close.put(pidfd)
+                return child.dropped
+            self._spaces.resolve(child.space, process)
+            child.pidfd, child.parent = pidfd, None
+            self._watch(pidfd, child)
+        return True
+
+    def settle(self) -> None:
+        """Wait until every child is resolved that there is now, but not for long."""
+        deadline = time.monotonic() + _SETTLE_SECONDS
+        with self._lock:
+            waiting = self._spaces.unresolved
+        while waiting and time.monotonic() < deadline:
+            time.sleep(_SETTLE_PAUSE)
+            with self._lock:
+                waiting = [space for space in waiting if space in self._spaces.unresolved]
+
+    def _close(self) -> None:
+        while True:
+            # Closed it is in any case; of a foreign file system the error may be any.
+            with contextlib.suppress(OSError):
+                os.close(self._to_close.get())
+
+
+def _registered(descriptor: int, span: _Span) -> bool:
+    """Register a range; False where another descriptor has it."""
+    try:
+        register(descriptor, *span)
+    except OSError as error:
+        if error.errno not in {errno.EBUSY, errno.EINVAL, errno.ENOMEM}:
+            raise
+        return False
+    return True
+
+
+def _prove(descriptor: int, spans: list[_Span], pid: int) -> None:
+    """Require that ``descriptor`` is of the address space of ``pid``. Raises OSError: EPERM.
+
+    Whose it is otherwise may have it open, and must not wait for a reader at each fork.
+    """
+    for _ in range(_TRIES):
+        with contextlib.suppress(BlockingIOError):
+            if shows_in(descriptor, spans[0][0], [pid]):
+                return
+    withdraw(descriptor, spans)
+    raise AnonfsError(errno.EPERM, f"not the userfaultfd of process {pid}")
+
+
+def _is_alive(attachment: _Attachment) -> bool:
+    """Whether the address space that it reports on still is that of a process."""
+    areas = attachment.space.areas
+    if not areas:
+        return False
+    try:
+        shows_in(attachment.descriptor, areas[0].start, [])
+    except OSError as error:
+        return error.errno != errno.ESRCH
+    return True

@@ -1,0 +1,302 @@
+"""Attached processes: what the kernel reports of them, and who may attach what."""
+
+import contextlib
+import ctypes
+import errno
+import mmap
+import os
+import signal
+import socket
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from anonfs.client import Client, new_userfaultfd
+from anonfs.client import Mapping as ClientMapping
+from anonfs.client._attach import attach
+from anonfs.inspection import Area, parse_lines
+from anonfs.units import PAGE_SIZE
+from tests.posix.children import STRANGER, Child, eventually, hear, say
+from tests.posix.memory import Mapping
+from tests.support.mounts import Mounted
+
+_PAGES = 64
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root's daemon has forks reported")
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.mmap.restype = _libc.mremap.restype = ctypes.c_void_p
+_libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
+_libc.mremap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_int]
+_libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+_MAP_FIXED = 0x10
+_PR_SET_PDEATHSIG = 1
+
+
+def _unmap(address: int, length: int) -> None:
+    assert _libc.munmap(address, length) == 0
+
+
+def _address(mapping: ClientMapping) -> int:
+    return ctypes.addressof(ctypes.c_char.from_buffer(mapping))
+
+
+def _lines(file: Path | int) -> list[Area]:
+    lines, complete = parse_lines(os.getxattr(file, "user.anonfs.ring").decode())
+    assert complete
+    return [Area.parse(line) for line in lines]
+
+
+def _order(area: Area) -> tuple[int, int]:
+    return area.pid or 0, area.start or 0
+
+
+def _ring(file: Path | int) -> list[Area]:
+    return sorted(_lines(file), key=_order)
+
+
+def _proc(file: Path | int, pids: list[int], how: str = "attached") -> list[Area]:
+    """What /proc shows of the file, read without the daemon's help."""
+    status = os.stat(file)  # noqa: PTH116  it may be a descriptor
+    wanted = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}", str(status.st_ino)
+    found = []
+    for pid in pids:
+        for line in Path(f"/proc/{pid}/maps").read_text(encoding="utf-8").splitlines():
+            span, perms, offset, device, ino = line.split()[:5]
+            if (device, ino) == wanted:
+                start, end = (int(part, 16) for part in span.split("-"))
+                found.append(Area(pid, start, end, int(offset, 16), perms, how))
+    return sorted(found, key=_order)
+
+
+def _program(mount: Path, then: Callable[[int], None]) -> None:
+    """Maps the file f, attached, and goes on with its address."""
+    with Client(mount).map("f", _PAGES * PAGE_SIZE) as mapping:
+        address = _address(mapping)
+        say(address)
+        hear()
+        then(address)
+        say("done")
+        hear()
+        os._exit(0)
+
+
+@contextlib.contextmanager
+def _running(mount: Path, then: Callable[[int], None]) -> Iterator[tuple[Child, int]]:
+    with Child(_program, mount, then) as child:
+        address = child.said()
+        assert _ring(mount / "f") == _proc(mount / "f", [child.pid])
+        child.tell()
+        assert child.said() == "done"
+        yield child, address
+
+
+def test_a_client_attaches_what_it_maps(shared_mount: Path) -> None:
+    with _running(shared_mount, lambda _address: None) as (child, _):
+        assert [area.how for area in _ring(shared_mount / "f")] == ["attached"]
+        child.kill()
+        child.wait()
+        eventually(lambda: not _ring(shared_mount / "f"), "SIGKILL takes the areas")
+
+
+def test_attach_can_be_left_out(shared_mount: Path) -> None:
+    with Client(shared_mount).map("f", PAGE_SIZE, attach=False):
+        assert [area.how for area in _ring(shared_mount / "f")] == ["observed"]
+
+
+@pytest.mark.parametrize(
+    ("first", "count"), [(0, 3), (20, 4), (_PAGES - 5, 5), (0, _PAGES)], ids=str
+)
+def test_a_partial_unmap(shared_mount: Path, first: int, count: int) -> None:
+    def then(address: int) -> None:
+        _unmap(address + first * PAGE_SIZE, count * PAGE_SIZE)
+
+    with _running(shared_mount, then) as (child, _):
+        assert _ring(shared_mount / "f") == _proc(shared_mount / "f", [child.pid])
+
+
+def test_something_else_is_mapped_over_a_part(shared_mount: Path) -> None:
+    def then(address: int) -> None:
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_FIXED
+        assert _libc.mmap(address + 8 * PAGE_SIZE, PAGE_SIZE, 3, flags, -1, 0)
+
+    with _running(shared_mount, then) as (child, _):
+        ring = _ring(shared_mount / "f")
+        assert len(ring) == 2
+        assert ring == _proc(shared_mount / "f", [child.pid])
+
+
+@pytest.mark.parametrize("pages", [4, 8, 2], ids=["moved", "grown", "shrunk"])
+def test_a_part_is_remapped(shared_mount: Path, pages: int) -> None:
+    def then(address: int) -> None:
+        old, new = address + 16 * PAGE_SIZE, address + 4096 * PAGE_SIZE
+        # MREMAP_FIXED asks for a move whatever the size.
+        libc = ctypes.CDLL(None)
+        libc.mremap.restype = ctypes.c_void_p
+        libc.mremap(
+            *map(ctypes.c_void_p, (old, 4 * PAGE_SIZE, pages * PAGE_SIZE)),
+            ctypes.c_int(3),
+            ctypes.c_void_p(new),
+        )
+
+    with _running(shared_mount, then) as (child, _):
+        ring = _ring(shared_mount / "f")
+        assert len(ring) == 3
+        assert ring == _proc(shared_mount / "f", [child.pid])
+
+
+def _generations(count: int, address: int, pids: list[int]) -> None:
+    """Fork a child that forks a child that ..., each of which unmaps a page of its own."""
+    reader, writer = os.pipe()
+    if count == 0:
+        return
+    pid = os.fork()
+    if pid == 0:
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        _unmap(address + count * 2 * PAGE_SIZE, PAGE_SIZE)
+        below: list[int] = []
+        _generations(count - 1, address, below)
+        os.write(writer, b"".join(struct.pack("=i", one) for one in below) or b"\0")
+        signal.pause()
+    told = os.read(reader, 4096)
+    pids += [pid, *(one for (one,) in struct.iter_unpack("=i", told if len(told) > 1 else b""))]
+
+
+def test_forks_of_forks_with_partial_unmaps(shared_mount: Path) -> None:
+    path = shared_mount / "f"
+
+    def program() -> None:
+        with Client(shared_mount).map("f", _PAGES * PAGE_SIZE) as mapping:
+            pids: list[int] = []
+            _generations(4, _address(mapping), pids)
+            say(pids)
+            hear()
+            for pid in pids:
+                os.kill(pid, signal.SIGKILL)
+            say("killed")
+            hear()
+
+    with Child(program) as child:
+        pids = child.said()
+        assert len(pids) == 4
+        ring = _ring(path)
+        assert len(ring) == 1 + 2 + 3 + 4 + 5
+        assert ring == _proc(path, [child.pid, *pids])
+        child.tell()
+        assert child.said() == "killed"
+        eventually(lambda: len(_ring(path)) == 1, "the children's areas are closed")
+
+
+def test_exec_takes_the_areas(shared_mount: Path) -> None:
+    def then(_address: int) -> None:
+        say("done")
+        hear()
+        os.execvp("sleep", ["sleep", "60"])  # noqa: S606  no shell
+
+    with Child(_program, shared_mount, then) as child:
+        child.said()
+        child.tell()
+        assert child.said() == "done"
+        assert _ring(shared_mount / "f") == _proc(shared_mount / "f", [child.pid])
+        child.tell()
+        child.await_exec()
+        assert _ring(shared_mount / "f") == []
+
+
+def _socket_name(place: Path) -> str:
+    tree = next(one / ".anonfs" for one in (place, place.parent) if (one / ".anonfs").exists())
+    return (tree / "socket").read_text("ascii").strip()
+
+
+def _ask(mount: Path | str, data: bytes, *descriptors: int) -> int:
+    name = mount if isinstance(mount, str) else _socket_name(mount)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
+        connection.settimeout(10)
+        connection.connect("\0" + name[1:])
+        socket.send_fds(connection, [data], list(descriptors))
+        return int.from_bytes(connection.recv(4), "little")
+
+
+def test_bad_requests_are_refused(shared_mount: Path) -> None:
+    fd = os.open(shared_mount / "f", os.O_CREAT | os.O_RDWR, 0o666)
+    os.ftruncate(fd, PAGE_SIZE)
+    assert _ask(shared_mount, b"attach") == errno.ESRCH
+    assert _ask(shared_mount, b"what?") == errno.EINVAL
+    assert _ask(shared_mount, b"attach", fd) == errno.EINVAL
+    assert _ask(shared_mount, b"attach", fd, fd, fd) == errno.EINVAL
+    descriptor = new_userfaultfd()
+    assert _ask(shared_mount, b"attach", descriptor) == errno.ENOENT  # it maps nothing
+    os.close(descriptor)
+    os.close(fd)
+
+
+def test_the_userfaultfd_of_another_process_is_refused(shared_mount: Path) -> None:
+    fd = os.open(shared_mount / "f", os.O_CREAT | os.O_RDWR, 0o666)
+    os.ftruncate(fd, PAGE_SIZE)
+    mapping = Mapping(fd, PAGE_SIZE)
+    descriptor, name = new_userfaultfd(), _socket_name(shared_mount)
+
+    def stranger() -> int:
+        # It has the same addresses mapped, by fork, and hands over its parent's descriptor.
+        return _ask(name, b"attach", descriptor)
+
+    with Child(stranger, user=STRANGER) as child:
+        assert child.said() == errno.EPERM
+    assert {area.how for area in _ring(shared_mount / "f")} == {"observed"}
+    mapping.unmap()
+    os.close(descriptor)
+    os.close(fd)
+
+
+def test_slow_clients_and_many_of_them(shared_mount: Path) -> None:
+    name = _socket_name(shared_mount)
+    connections = []
+    for _ in range(60):
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        connection.settimeout(10)
+        connection.connect("\0" + name[1:])
+        connections.append(connection)
+    answers = [connection.recv(4) for connection in connections]
+    assert sum(answer == struct.pack("=i", errno.EAGAIN) for answer in answers) >= 30
+    for connection in connections:
+        connection.close()
+    with _running(shared_mount, lambda _address: None):
+        pass
+
+
+@pytest.fixture
+def own_mount(can_mount: None) -> Iterator[Mounted]:
+    del can_mount
+    with Mounted() as mounted:
+        yield mounted
+
+
+def test_a_client_that_dies_before_its_answer_leaves_nothing(own_mount: Mounted) -> None:
+    descriptors = Path(f"/proc/{own_mount.process.pid}/fd")
+
+    def dies() -> None:
+        fd = os.open(own_mount.path / "f", os.O_CREAT | os.O_RDWR, 0o666)
+        os.ftruncate(fd, PAGE_SIZE)
+        mapping = Mapping(fd, PAGE_SIZE)
+        assert mapping
+        name = _socket_name(own_mount.path)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
+            connection.connect("\0" + name[1:])
+            socket.send_fds(connection, [b"attach"], [new_userfaultfd()])
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def userfaultfds() -> int:
+        return sum("userfaultfd" in str(one.readlink()) for one in descriptors.iterdir())
+
+    for _ in range(10):
+        with Child(dies) as child:
+            child.wait()
+    eventually(lambda: not _ring(own_mount.path / "f"), "no areas are left")
+    eventually(lambda: userfaultfds() == 0, "no descriptors are left")
+
+
+def test_a_failing_attach_is_no_failure(tmp_path: Path) -> None:
+    with (tmp_path / "f").open("wb") as file:
+        assert attach(file.fileno()) is False
