@@ -47,7 +47,7 @@ class Reaper:
         self._device = device
         self._due: dict[Ino, Inode] = {}
         self._wanted = trio.Event()
-        self._token = trio.lowlevel.current_trio_token()
+        self._token: trio.lowlevel.TrioToken | None = None
         self._limiter = trio.CapacityLimiter(1)
         self._sees_all = os.geteuid() == 0
         filesystem.reaping.on_due = self._note
@@ -55,14 +55,18 @@ class Reaper:
     def _note(self, inode: Inode) -> None:
         """Called with the engine's lock held, by whoever learned of a close."""
         self._due[inode.ino] = inode
-        with contextlib.suppress(trio.RunFinishedError):
-            self._token.run_sync_soon(self._wake)
+        if self._token is not None:
+            with contextlib.suppress(trio.RunFinishedError):
+                self._token.run_sync_soon(self._wake)
 
     def _wake(self) -> None:
         self._wanted.set()
 
     async def run(self) -> None:
         """Reap what is due; runs for ever."""
+        self._token = trio.lowlevel.current_trio_token()
+        if self._due:
+            self._wake()
         while True:
             await self._wanted.wait()
             self._wanted = trio.Event()

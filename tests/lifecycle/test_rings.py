@@ -219,4 +219,4 @@ def test_a_nameless_inode_goes_with_its_last_user(mounted: Mounted) -> None:
 @pytest.mark.usefixtures("as_root")
 def test_the_log_says_how_rings_are_followed(mounted: Mounted) -> None:
     eventually(lambda: "mounted, budget" in mounted.log_text(), "the daemon is ready")
-    assert "tier full: rings follow each fork, exec and exit" in mounted.log_text()
+    assert "tier exact: the kernel reports each fork and unmap" in mounted.log_text()

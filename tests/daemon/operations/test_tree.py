@@ -192,7 +192,7 @@ def test_forgetting_nodes_disturbs_nothing(mount: Mount) -> None:
     assert mount.call("getattr", numbers(mount)[2], CTX).st_ino == numbers(mount)[2]
 
 
-@pytest.mark.parametrize("number", [1 << 62 | 5, 1 << 62 | 255, (1 << 63) - 1, 1 << 62 | 2 << 40])
+@pytest.mark.parametrize("number", [1 << 62 | 6, 1 << 62 | 255, (1 << 63) - 1, 1 << 62 | 2 << 40])
 def test_numbers_of_no_node(mount: Mount, number: int) -> None:
     assert Tree.owns(number)
     for call in (("getattr", number, CTX), ("open", number, 0, CTX), ("opendir", number, CTX)):
