@@ -54,17 +54,24 @@ def attach(mapped: int) -> bool:
 
 def _socket_name(device: int) -> str:
     """The name of the daemon's socket. Raises OSError: it has none."""
-    points = _mounts.get(device)
-    if points is None:
-        points = _mounts[device] = tuple(mounts_of_device(device))
+    name = _name_at(_mounts.get(device, ()), device)
+    if not name:
+        # The number may be of another mount by now.
+        _mounts[device] = tuple(mounts_of_device(device))
+        name = _name_at(_mounts[device], device)
+    if not name:
+        raise OSError(errno.ENOENT, "the daemon has no socket")
+    return name
+
+
+def _name_at(points: tuple[Path, ...], device: int) -> str:
+    """The name that one of the mountpoints tells; empty where none does."""
     for point in points:
         with contextlib.suppress(OSError):
             name = (point / _SOCKET).read_text("ascii").strip()
-            # The number may be of another mount by now.
             if name and point.stat().st_dev == device:
                 return name
-    _mounts.pop(device, None)
-    raise OSError(errno.ENOENT, "the daemon has no socket")
+    return ""
 
 
 def _ask(name: str, deadline: float, descriptor: int | None) -> int:
