@@ -87,6 +87,7 @@ class AddressSpace:
             end=end,
             offset=area.offset_at(start),
             perms=area.perms,
+            group=self.group,
             attached=area.attached,
         )
 
