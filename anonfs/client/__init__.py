@@ -14,6 +14,7 @@ machine's Python path. Every error is an ``OSError``; those that anonfs words it
 `ClientError` with one line that says what to do.
 """
 
+from anonfs.client._attach import attach
 from anonfs.client._choice import MOUNT_VARIABLE, default_mountpoint, find_mount
 from anonfs.client._client import Client, Entry, connect
 from anonfs.client._errors import (
@@ -50,6 +51,7 @@ __all__ = [
     "WatchOperations",
     "anonfs_at",
     "anonfs_mounts",
+    "attach",
     "connect",
     "default_mountpoint",
     "find_mount",

@@ -1,6 +1,7 @@
-"""A small process with many areas that forks: ``forker.py FD AREAS``, told what to do in lines.
+"""A small process with many areas that forks: ``forker.py FD AREAS HOW``, told what to do in lines.
 
-It maps the first page of the file AREAS times, which the kernel never merges, and says ``ready``.
+It maps the first page of the file AREAS times, which the kernel never merges, attaches them where
+HOW is ``attached``, and says ``ready``.
 ``time N`` has it fork N children that end at once: it says the median of the seconds that fork(2)
 took. ``keep N`` has it fork N that stay, until its standard input ends: it says ``kept``. They hold
 no end of a pipe but that of the gate, and the kernel kills them with it besides.
@@ -12,15 +13,19 @@ import sys
 from statistics import median
 from time import perf_counter
 
+from anonfs.client import attach
+from pages import expect
 from syscalls import die_with_parent, map_first_page
 
 __all__: list[str] = []
 
 
 def _main() -> None:
-    fd, count = map(int, sys.argv[1:])
+    fd, count = map(int, sys.argv[1:3])
     for _ in range(count):
         map_first_page(fd)
+    if sys.argv[3] == "attached":
+        expect(attach(fd), True, "attached")
     os.close(fd)
     gate, end_of_gate = os.pipe()
     _say("ready")
