@@ -248,7 +248,7 @@ class Attachments:
         for descriptor in (attachment.descriptor, attachment.pidfd):
             if descriptor >= 0:
                 del self._kept[descriptor]
-                with contextlib.suppress(FileNotFoundError):  # given up: not the same file now
+                with contextlib.suppress(OSError):  # given up: no file now that could be polled
                     self._epoll.unregister(descriptor)
                 self._to_close.put(descriptor)
 

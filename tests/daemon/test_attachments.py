@@ -1,0 +1,127 @@
+"""Attachments of real processes to a file of a tmpfs, without a mount: what a slow daemon does."""
+
+import ctypes
+import mmap
+import os
+import socket
+from collections.abc import Iterator
+from time import monotonic
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from anonfs.client import new_userfaultfd
+from anonfs.units import PAGE_SIZE, Ino
+from anonfs.vm import AddressSpaces, SharedOperations, ShareRing
+from anonfsd._attachments import Attachments
+from anonfsd._engine_lock import EngineLock
+from tests.posix.children import Child, eventually, hear, say
+from tests.vm.fakes import FakeInode
+
+_PAGES = 4
+_PATIENCE = 0.2
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root has forks reported")
+
+
+class Scene:
+    """A file in memory, those who map it, and what is known of them."""
+
+    def __init__(self) -> None:
+        self.fd = os.memfd_create("attached")
+        os.ftruncate(self.fd, _PAGES * PAGE_SIZE)
+        status = os.fstat(self.fd)
+        self.inode = FakeInode(Ino(status.st_ino))
+        self.lock = EngineLock()
+        self.spaces = AddressSpaces(
+            SharedOperations(), lambda ino: self.inode if ino == self.inode.ino else None
+        )
+        self.failing = SimpleNamespace(failed=False, fail=lambda: None)
+        device = os.major(status.st_dev), os.minor(status.st_dev)
+        failing: Any = self.failing
+        self.attachments = Attachments(self.lock, self.spaces, device, failing)
+        self.attachments.start()
+        self.ours, self.theirs = socket.socketpair()
+
+    def areas(self) -> list[tuple[int | None, bool]]:
+        """Who has areas, and whether they are attached."""
+        with self.lock:
+            return [(area.pid, area.attached) for area in ShareRing(self.inode)]
+
+    def attach(self, child: Child) -> None:
+        """Attach ``child``, which runs `map_and_fork`, as its daemon would."""
+        child.said()
+        _, (descriptor,), _, _ = socket.recv_fds(self.ours, 1, 1)
+        self.attachments.attach(child.pid, 0, descriptor)
+        assert self.areas() == [(child.pid, True)]
+
+    def map_and_fork(self) -> None:
+        """In a child: map the file, hand a userfaultfd over, and fork as often as it is told."""
+        mapping = mmap.mmap(self.fd, _PAGES * PAGE_SIZE)
+        say(ctypes.addressof(ctypes.c_char.from_buffer(mapping)))
+        descriptor = new_userfaultfd()
+        socket.send_fds(self.theirs, [b"f"], [descriptor])
+        os.close(descriptor)
+        while True:
+            hear()
+            begin = monotonic()
+            pid = os.fork()
+            if pid == 0:
+                os._exit(0)
+            say((pid, monotonic() - begin))
+            os.waitpid(pid, 0)
+
+    def close(self) -> None:
+        for end in (self.ours, self.theirs):
+            end.close()
+        os.close(self.fd)
+
+
+@pytest.fixture
+def scene(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
+    monkeypatch.setattr("anonfsd._attachments._PATIENCE", _PATIENCE)
+    scene = Scene()
+    yield scene
+    assert not scene.failing.failed
+    with scene.lock:
+        scene.spaces.check_invariants()
+    scene.close()
+
+
+def test_a_fork_and_the_ends_of_both(scene: Scene) -> None:
+    with Child(scene.map_and_fork) as child:
+        scene.attach(child)
+        child.tell()
+        child.said()
+        eventually(lambda: scene.areas() == [(child.pid, True)], "the child's child has ended")
+    eventually(lambda: not scene.areas(), "the exit is seen")
+
+
+def test_a_fork_does_not_wait_for_a_daemon_that_is_too_slow(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Child(scene.map_and_fork) as child:
+        scene.attach(child)
+        with scene.lock:
+            child.tell()
+            _, seconds = child.said()
+        assert _PATIENCE / 2 < seconds < 10 * _PATIENCE
+        eventually(lambda: scene.areas() == [(child.pid, False)], "the area is observed now")
+        assert "too slow to read what 1 processes report: they are observed" in caplog.text
+        child.tell()
+        _, seconds = child.said()
+        assert seconds < _PATIENCE, "nobody waits for the daemon any more"
+
+
+def test_one_user_can_have_so_many(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scene.attachments, "_limit", 1)
+    with Child(scene.map_and_fork) as child, Child(scene.map_and_fork) as other:
+        scene.attach(child)
+        other.said()
+        _, (descriptor,), _, _ = socket.recv_fds(scene.ours, 1, 1)
+        with pytest.raises(OSError, match="user 0 has 1 attachments"):
+            scene.attachments.attach(other.pid, 0, descriptor)
+        child.tell()
+        pid, _ = child.said()
+        assert pid not in dict(scene.areas()), "a child too many is left to looks"
