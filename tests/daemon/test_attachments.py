@@ -116,12 +116,13 @@ def test_a_fork_does_not_wait_for_a_daemon_that_is_too_slow(
 
 def test_one_user_can_have_so_many(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scene.attachments, "_limit", 1)
-    with Child(scene.map_and_fork) as child, Child(scene.map_and_fork) as other:
+    with Child(scene.map_and_fork) as child:
         scene.attach(child)
-        other.said()
-        _, (descriptor,), _, _ = socket.recv_fds(scene.ours, 1, 1)
-        with pytest.raises(OSError, match="user 0 has 1 attachments"):
-            scene.attachments.attach(other.pid, 0, descriptor)
+        with Child(scene.map_and_fork) as other:
+            other.said()
+            _, (descriptor,), _, _ = socket.recv_fds(scene.ours, 1, 1)
+            with pytest.raises(OSError, match="user 0 has 1 attachments"):
+                scene.attachments.attach(other.pid, 0, descriptor)
         child.tell()
         pid, _ = child.said()
         assert pid not in dict(scene.areas()), "a child too many is left to looks"
