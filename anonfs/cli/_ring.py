@@ -1,20 +1,34 @@
 """``anonfs ring``: the vm areas of an inode, process by process."""
 
 from dataclasses import asdict
-from pathlib import Path
+from typing import Annotated
 
+import typer
+
+from anonfs.cli._areas import command_of, described
+from anonfs.cli._errors import CommandError
 from anonfs.cli._output import FileArgument, JsonOption, console, print_columns, print_json
+from anonfs.cli._ring_tree import follow as follow_ring
 from anonfs.cli._target import Looked, look
 from anonfs.inspection import Area
-from anonfs.units import PAGE_SIZE, format_size, pages_for
 
 __all__ = ["ring"]
 
 _TITLES = ("PID", "COMMAND", "ADDRESSES", "SIZE", "FILE PAGES", "PERMS", "KNOWN")
 
 
-def ring(file: FileArgument, as_json: JsonOption = False) -> None:
+_FollowOption = Annotated[
+    bool, typer.Option("--follow", "-f", help="Show a tree of processes as it changes.")
+]
+
+
+def ring(file: FileArgument, follow: _FollowOption = False, as_json: JsonOption = False) -> None:
     """Show the share ring of FILE: which process maps what of it, and where."""
+    if follow and as_json:
+        raise CommandError("--follow has no JSON: see anonfs events --follow --json")
+    if follow:
+        follow_ring(file)
+        return
     looked = look(file)
     if as_json:
         print_json(_document(looked))
@@ -30,29 +44,7 @@ def ring(file: FileArgument, as_json: JsonOption = False) -> None:
 
 def _row(area: Area) -> tuple[str, ...]:
     pid = "?" if area.pid is None else str(area.pid)
-    command = _command(area.pid) or "?"
-    if area.start is None or area.end is None:
-        pages = f"{area.offset // PAGE_SIZE}-"
-        return (pid, command, "-", "-", pages, area.perms, area.how)
-    size = area.end - area.start
-    first = area.offset // PAGE_SIZE
-    return (
-        pid,
-        command,
-        f"{area.start:x}-{area.end:x}",
-        format_size(size),
-        f"{first}-{first + pages_for(size) - 1}",
-        area.perms,
-        area.how,
-    )
-
-
-def _command(pid: int | None) -> str | None:
-    """The name of a process; None once it is gone or where it may not be seen."""
-    try:
-        return Path(f"/proc/{pid}/comm").read_text(encoding="utf-8", errors="replace").strip()
-    except OSError:
-        return None
+    return (pid, command_of(area.pid) or "?", *described(area))
 
 
 def _document(looked: Looked) -> dict[str, object]:
@@ -60,6 +52,6 @@ def _document(looked: Looked) -> dict[str, object]:
         "path": str(looked.path),
         "complete": looked.inspection.areas_complete,
         "areas": [
-            asdict(area) | {"command": _command(area.pid)} for area in looked.inspection.areas
+            asdict(area) | {"command": command_of(area.pid)} for area in looked.inspection.areas
         ],
     }
