@@ -1,0 +1,176 @@
+"""Random programs of map, fork, unmap, remap and exit: of them the ring says what /proc says.
+
+A program runs in one process at a time; those that it has forked, or been forked from, only stay::
+
+    map ─ fork ─ unmap ─ descend          the first process: it stays from then on
+            │               └── remap     its child goes on with the program
+            └── stays, until an exit
+"""
+
+import ctypes
+import mmap
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from anonfs.client import attach
+from anonfs.inspection import Area, parse_lines
+from anonfs.units import PAGE_SIZE
+from tests.posix.children import Child, hear, say
+
+_PAGES = 16
+_PROGRAMS = 200
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root's daemon has forks reported")
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.mmap.restype = _libc.mremap.restype = ctypes.c_void_p
+_libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
+_libc.mremap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_int]
+_libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+_MAYMOVE = 1
+_FAILED = ctypes.c_void_p(-1).value
+_PR_SET_PDEATHSIG = 1
+
+_NUMBER = st.integers(0, _PAGES - 1)
+_OPERATION = st.tuples(
+    st.sampled_from(["map", "map", "unmap", "unmap", "remap", "fork", "descend", "exit"]),
+    _NUMBER,
+    _NUMBER,
+    _NUMBER,
+)
+_Operation = tuple[str, int, int, int]
+
+
+class _Program:
+    """Runs in children; ``pages`` are the addresses of pages that were mapped and not unmapped."""
+
+    def __init__(self, path: Path) -> None:
+        self._fd = os.open(path, os.O_RDWR)
+        self._pages: list[int] = []
+        self._stay: list[int] = []
+        self._everybody = [os.getpid()]
+
+    def run(self, operations: list[_Operation]) -> None:
+        for name, *numbers in operations:
+            steps: dict[str, Callable[[int, int, int], None]] = {
+                "map": self._map,
+                "unmap": self._unmap,
+                "remap": self._remap,
+                "fork": self._fork,
+                "descend": self._descend,
+                "exit": self._exit,
+            }
+            steps[name](*numbers)
+        say(self._everybody)
+        hear()
+
+    def _map(self, first: int, last: int, _: int) -> None:
+        first, last = min(first, last), max(first, last)
+        size, shared = (last - first + 1) * PAGE_SIZE, mmap.MAP_SHARED
+        address = _libc.mmap(None, size, mmap.PROT_READ, shared, self._fd, first * PAGE_SIZE)
+        assert address != _FAILED
+        assert attach(self._fd)
+        self._pages += range(address, address + size, PAGE_SIZE)
+
+    def _run_of(self, which: int, most: int) -> tuple[int, int]:
+        """Neighbours among the pages: the first address, and how many; 0 where there are none."""
+        if not self._pages:
+            return 0, 0
+        start = self._pages[which % len(self._pages)]
+        count = 1
+        while count <= most and start + count * PAGE_SIZE in self._pages:
+            count += 1
+        return start, count
+
+    def _forget(self, start: int, count: int) -> None:
+        gone = range(start, start + count * PAGE_SIZE, PAGE_SIZE)
+        self._pages = [page for page in self._pages if page not in gone]
+
+    def _unmap(self, which: int, most: int, _: int) -> None:
+        start, count = self._run_of(which, most)
+        if count:
+            assert _libc.munmap(start, count * PAGE_SIZE) == 0
+            self._forget(start, count)
+
+    def _remap(self, which: int, most: int, size: int) -> None:
+        """Move a few pages, or make them fewer or more; more than one area cannot be."""
+        start, count = self._run_of(which, most)
+        if not count:
+            return
+        found = _libc.mremap(start, count * PAGE_SIZE, (size + 1) * PAGE_SIZE, _MAYMOVE)
+        if found != _FAILED:
+            self._forget(start, count)
+            self._pages += range(found, found + (size + 1) * PAGE_SIZE, PAGE_SIZE)
+
+    def _fork(self, *_: int) -> None:
+        pid = os.fork()
+        if pid == 0:
+            self._wait_for_the_end()
+        self._stay.append(pid)
+        self._everybody.append(pid)
+
+    def _descend(self, *_: int) -> None:
+        pid = os.fork()
+        if pid:
+            self._wait_for_the_end()
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        self._stay = []  # no children of ours
+        self._everybody.append(os.getpid())
+
+    @staticmethod
+    def _wait_for_the_end() -> None:
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        while True:
+            signal.pause()
+
+    def _exit(self, which: int, *_: int) -> None:
+        if self._stay:
+            pid = self._stay.pop(which % len(self._stay))
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            self._everybody.remove(pid)
+
+
+_Line = tuple[int | None, int | None, int | None, int]
+
+
+def _ring(file: Path) -> list[_Line]:
+    lines, complete = parse_lines(os.getxattr(file, "user.anonfs.ring").decode())
+    assert complete
+    areas = sorted(map(Area.parse, lines), key=lambda area: (area.pid or 0, area.start or 0))
+    return [(area.pid, area.start, area.end, area.offset) for area in areas]
+
+
+def _proc(file: Path, pids: list[int]) -> list[_Line]:
+    """What /proc shows of the file, read without the daemon's help."""
+    status = file.stat()
+    wanted = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}", str(status.st_ino)
+    found: list[tuple[int, int, int, int]] = []
+    for pid in pids:
+        for line in Path(f"/proc/{pid}/maps").read_text("utf-8").splitlines():
+            span, _, offset, device, ino = line.split()[:5]
+            if (device, ino) == wanted:
+                start, end = (int(part, 16) for part in span.split("-"))
+                found.append((pid, start, end, int(offset, 16)))
+    return sorted(found)
+
+
+@settings(
+    max_examples=_PROGRAMS,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(operations=st.lists(_OPERATION, max_size=12))
+def test_ring_and_proc_agree(shared_mount: Path, operations: list[_Operation]) -> None:
+    file = shared_mount / "f"
+    with file.open("wb") as new:
+        new.truncate(_PAGES * PAGE_SIZE)
+    with Child(lambda: _Program(file).run(operations)) as child:
+        pids = child.said()
+        assert _ring(file) == _proc(file, pids)
