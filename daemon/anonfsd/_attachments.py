@@ -6,7 +6,8 @@
     fork, munmap, mremap ───▶ the reading thread ──▶ AddressSpaces
          │   waits             holds the engine's lock from before it reads
          ◀── goes on ────────  until it has told: nobody can look in between
-    a forked child ─────────▶ the resolving thread finds its pid, ``?`` until then
+    a forked child ─────────▶ the resolving thread finds its pid, ``?`` until then; not at once,
+                              or it would be in the way of the fork that it follows
     exit ──▶ its pidfd        the same reading thread
     exec ──▶ nobody           the next look finds the areas gone
 
@@ -31,7 +32,7 @@ import select
 import threading
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from anonfs.errors import AnonfsError
 from anonfs.vm import AddressSpace, AddressSpaces, ProcessMaps
@@ -78,6 +79,7 @@ class _Attachment:
     pidfd: int = -1
     private: bool = False
     dropped: bool = False
+    begun: float = field(default_factory=time.monotonic)
 
 
 class Attachments:
@@ -339,6 +341,7 @@ class Attachments:
     def _resolve(self) -> None:
         while True:
             child = self._unresolved.get()
+            time.sleep(max(0.0, child.begun + _RESOLVE_PAUSE - time.monotonic()))
             try:
                 self._resolve_one(child)
             except Exception as error:  # noqa: BLE001  as where events are read
