@@ -8,6 +8,7 @@ A program runs in one process at a time; those that it has forked, or been forke
 """
 
 import ctypes
+import itertools
 import mmap
 import os
 import signal
@@ -37,6 +38,7 @@ _MAYMOVE = 1
 _FAILED = ctypes.c_void_p(-1).value
 _PR_SET_PDEATHSIG = 1
 
+_numbers = itertools.count()
 _NUMBER = st.integers(0, _PAGES - 1)
 _OPERATION = st.tuples(
     st.sampled_from(["map", "map", "unmap", "unmap", "remap", "fork", "descend", "exit"]),
@@ -168,7 +170,8 @@ def _proc(file: Path, pids: list[int]) -> list[_Line]:
 )
 @given(operations=st.lists(_OPERATION, max_size=12))
 def test_ring_and_proc_agree(shared_mount: Path, operations: list[_Operation]) -> None:
-    file = shared_mount / "f"
+    # A new one: of the program before it there may be processes that are not dead yet.
+    file = shared_mount / f"f{next(_numbers)}"
     with file.open("wb") as new:
         new.truncate(_PAGES * PAGE_SIZE)
     with Child(lambda: _Program(file).run(operations)) as child:
