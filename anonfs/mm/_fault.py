@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
-from anonfs.mm._entry import Entries, PageState, numbers, slot_and_sum, states
+from anonfs.mm._entry import Entries, PageState, numbers, states
 from anonfs.mm._swap_in import BadPageError, SwapIn
 from anonfs.swap import AsyncReads, aligned_pages, checksum
 
@@ -62,19 +62,26 @@ class PageRead:
 class OnePageRead:
     """The bytes of one ``page`` on swap: what `PageRead` does, in a third of the time. See `Work`.
 
+    ``where`` is its slot and its checksum.
+
     It is what a random access comes to, and there is nothing else that its process could do.
     """
 
     __slots__ = ("_error", "_info", "_inside", "_memory", "_page", "_slot", "_sum", "data")
 
     def __init__(
-        self, memory: "Memory", info: "AnonInodeInfo", page: int, entry: int, inside: slice
+        self,
+        memory: "Memory",
+        info: "AnonInodeInfo",
+        page: int,
+        where: tuple[int, int],
+        inside: slice,
     ) -> None:
         self._memory = memory
         self._info = info
         self._page = page
         self._inside = inside
-        self._slot, self._sum = slot_and_sum(entry)
+        self._slot, self._sum = where
         self._error: BadPageError | None = None
         self.data = memoryview(b"")
         memory.swap.pin_one(self._slot)

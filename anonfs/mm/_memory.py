@@ -94,9 +94,10 @@ class Memory:
             self.frames.note_use_of_run(frame, entries.size)
             start = (frame << PAGE_SHIFT) + head
             return self.frames.view[start : start + size]
-        if entries.size == 1 and slot_and_sum(int(entries[0]))[0]:
+        slot, checksum = slot_and_sum(int(entries[0])) if entries.size == 1 else (0, 0)
+        if slot:
             self.counters.fault_on_swap += 1
-            return OnePageRead(self, info, first, int(entries[0]), slice(head, head + size))
+            return OnePageRead(self, info, first, (slot, checksum), slice(head, head + size))
         if not entries.any():
             self.counters.fault_none += entries.size
             return _ZEROS[:size] if size <= len(_ZEROS) else memoryview(bytes(size))

@@ -144,9 +144,9 @@ class _Server:
             self._read_ahead.ask,
             told,
         )
-        self._reads = swap.async_reads(_READS)
+        reads = swap.async_reads(_READS)
         self._connection = Connection(
-            device, self._operations, paging, self._events, self._reads, inode_lock.granted
+            device, self._operations, paging, self._events, reads, inode_lock.granted
         )
 
     @property

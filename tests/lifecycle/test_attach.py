@@ -3,7 +3,6 @@
 import contextlib
 import ctypes
 import errno
-import mmap
 import os
 import signal
 import socket
@@ -16,10 +15,10 @@ import pytest
 from anonfs.client import Client, new_userfaultfd
 from anonfs.client import Mapping as ClientMapping
 from anonfs.client._attach import attach
-from anonfs.inspection import Area, parse_lines
 from anonfs.units import PAGE_SIZE
+from tests.lifecycle.areas import areas_in_proc, ring_in_order
 from tests.posix.children import STRANGER, Child, eventually, hear, say
-from tests.posix.memory import Mapping
+from tests.posix.memory import Mapping, map_nothing_over, remap, unmap
 from tests.support.mounts import Mounted
 
 _PAGES = 64
@@ -27,48 +26,11 @@ _PAGES = 64
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root's daemon has forks reported")
 
 _libc = ctypes.CDLL(None, use_errno=True)
-_libc.mmap.restype = _libc.mremap.restype = ctypes.c_void_p
-_libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
-_libc.mremap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_int]
-_libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
-_MAP_FIXED = 0x10
 _PR_SET_PDEATHSIG = 1
-
-
-def _unmap(address: int, length: int) -> None:
-    assert _libc.munmap(address, length) == 0
 
 
 def _address(mapping: ClientMapping) -> int:
     return ctypes.addressof(ctypes.c_char.from_buffer(mapping))
-
-
-def _lines(file: Path | int) -> list[Area]:
-    lines, complete = parse_lines(os.getxattr(file, "user.anonfs.ring").decode())
-    assert complete
-    return [Area.parse(line) for line in lines]
-
-
-def _order(area: Area) -> tuple[int, int]:
-    return area.pid or 0, area.start or 0
-
-
-def _ring(file: Path | int) -> list[Area]:
-    return sorted(_lines(file), key=_order)
-
-
-def _proc(file: Path | int, pids: list[int], how: str = "attached") -> list[Area]:
-    """What /proc shows of the file, read without the daemon's help."""
-    status = os.stat(file)  # noqa: PTH116  it may be a descriptor
-    wanted = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}", str(status.st_ino)
-    found = []
-    for pid in pids:
-        for line in Path(f"/proc/{pid}/maps").read_text(encoding="utf-8").splitlines():
-            span, perms, offset, device, ino = line.split()[:5]
-            if (device, ino) == wanted:
-                start, end = (int(part, 16) for part in span.split("-"))
-                found.append(Area(pid, start, end, int(offset, 16), perms, how))
-    return sorted(found, key=_order)
 
 
 def _program(mount: Path, then: Callable[[int], None]) -> None:
@@ -87,7 +49,7 @@ def _program(mount: Path, then: Callable[[int], None]) -> None:
 def _running(mount: Path, then: Callable[[int], None]) -> Iterator[tuple[Child, int]]:
     with Child(_program, mount, then) as child:
         address = child.said()
-        assert _ring(mount / "f") == _proc(mount / "f", [child.pid])
+        assert ring_in_order(mount / "f") == areas_in_proc(mount / "f", [child.pid])
         child.tell()
         assert child.said() == "done"
         yield child, address
@@ -95,56 +57,49 @@ def _running(mount: Path, then: Callable[[int], None]) -> Iterator[tuple[Child, 
 
 def test_a_client_attaches_what_it_maps(shared_mount: Path) -> None:
     with _running(shared_mount, lambda _address: None) as (child, _):
-        assert [area.how for area in _ring(shared_mount / "f")] == ["attached"]
+        assert [area.how for area in ring_in_order(shared_mount / "f")] == ["attached"]
         child.kill()
         child.wait()
-        eventually(lambda: not _ring(shared_mount / "f"), "SIGKILL takes the areas")
+        eventually(lambda: not ring_in_order(shared_mount / "f"), "SIGKILL takes the areas")
 
 
 def test_attach_can_be_left_out(shared_mount: Path) -> None:
     with Client(shared_mount).map("f", PAGE_SIZE, attach=False):
-        assert [area.how for area in _ring(shared_mount / "f")] == ["observed"]
+        assert [area.how for area in ring_in_order(shared_mount / "f")] == ["observed"]
 
 
 @pytest.mark.parametrize(
     ("first", "count"), [(0, 3), (20, 4), (_PAGES - 5, 5), (0, _PAGES)], ids=str
 )
-def test_a_partial_unmap(shared_mount: Path, first: int, count: int) -> None:
+def test_a_partialunmap(shared_mount: Path, first: int, count: int) -> None:
     def then(address: int) -> None:
-        _unmap(address + first * PAGE_SIZE, count * PAGE_SIZE)
+        unmap(address + first * PAGE_SIZE, count * PAGE_SIZE)
 
     with _running(shared_mount, then) as (child, _):
-        assert _ring(shared_mount / "f") == _proc(shared_mount / "f", [child.pid])
+        assert ring_in_order(shared_mount / "f") == areas_in_proc(shared_mount / "f", [child.pid])
 
 
 def test_something_else_is_mapped_over_a_part(shared_mount: Path) -> None:
     def then(address: int) -> None:
-        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_FIXED
-        assert _libc.mmap(address + 8 * PAGE_SIZE, PAGE_SIZE, 3, flags, -1, 0)
+        map_nothing_over(address + 8 * PAGE_SIZE, PAGE_SIZE)
 
     with _running(shared_mount, then) as (child, _):
-        ring = _ring(shared_mount / "f")
+        ring = ring_in_order(shared_mount / "f")
         assert len(ring) == 2
-        assert ring == _proc(shared_mount / "f", [child.pid])
+        assert ring == areas_in_proc(shared_mount / "f", [child.pid])
 
 
 @pytest.mark.parametrize("pages", [4, 8, 2], ids=["moved", "grown", "shrunk"])
 def test_a_part_is_remapped(shared_mount: Path, pages: int) -> None:
     def then(address: int) -> None:
-        old, new = address + 16 * PAGE_SIZE, address + 4096 * PAGE_SIZE
-        # MREMAP_FIXED asks for a move whatever the size.
-        libc = ctypes.CDLL(None)
-        libc.mremap.restype = ctypes.c_void_p
-        libc.mremap(
-            *map(ctypes.c_void_p, (old, 4 * PAGE_SIZE, pages * PAGE_SIZE)),
-            ctypes.c_int(3),
-            ctypes.c_void_p(new),
-        )
+        # A place of its own asks for a move whatever the size.
+        to = address + 4096 * PAGE_SIZE
+        remap(address + 16 * PAGE_SIZE, 4 * PAGE_SIZE, pages * PAGE_SIZE, to)
 
     with _running(shared_mount, then) as (child, _):
-        ring = _ring(shared_mount / "f")
+        ring = ring_in_order(shared_mount / "f")
         assert len(ring) == 3
-        assert ring == _proc(shared_mount / "f", [child.pid])
+        assert ring == areas_in_proc(shared_mount / "f", [child.pid])
 
 
 def _generations(count: int, address: int, pids: list[int]) -> None:
@@ -155,7 +110,7 @@ def _generations(count: int, address: int, pids: list[int]) -> None:
     pid = os.fork()
     if pid == 0:
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        _unmap(address + count * 2 * PAGE_SIZE, PAGE_SIZE)
+        unmap(address + count * 2 * PAGE_SIZE, PAGE_SIZE)
         below: list[int] = []
         _generations(count - 1, address, below)
         os.write(writer, b"".join(struct.pack("=i", one) for one in below) or b"\0")
@@ -181,12 +136,12 @@ def test_forks_of_forks_with_partial_unmaps(shared_mount: Path) -> None:
     with Child(program) as child:
         pids = child.said()
         assert len(pids) == 4
-        ring = _ring(path)
+        ring = ring_in_order(path)
         assert len(ring) == 1 + 2 + 3 + 4 + 5
-        assert ring == _proc(path, [child.pid, *pids])
+        assert ring == areas_in_proc(path, [child.pid, *pids])
         child.tell()
         assert child.said() == "killed"
-        eventually(lambda: len(_ring(path)) == 1, "the children's areas are closed")
+        eventually(lambda: len(ring_in_order(path)) == 1, "the children's areas are closed")
 
 
 def test_exec_takes_the_areas(shared_mount: Path) -> None:
@@ -199,10 +154,10 @@ def test_exec_takes_the_areas(shared_mount: Path) -> None:
         child.said()
         child.tell()
         assert child.said() == "done"
-        assert _ring(shared_mount / "f") == _proc(shared_mount / "f", [child.pid])
+        assert ring_in_order(shared_mount / "f") == areas_in_proc(shared_mount / "f", [child.pid])
         child.tell()
         child.await_exec()
-        assert _ring(shared_mount / "f") == []
+        assert ring_in_order(shared_mount / "f") == []
 
 
 def _socket_name(place: Path) -> str:
@@ -244,7 +199,7 @@ def test_the_userfaultfd_of_another_process_is_refused(shared_mount: Path) -> No
 
     with Child(stranger, user=STRANGER) as child:
         assert child.said() == errno.EPERM
-    assert {area.how for area in _ring(shared_mount / "f")} == {"observed"}
+    assert {area.how for area in ring_in_order(shared_mount / "f")} == {"observed"}
     mapping.unmap()
     os.close(descriptor)
     os.close(fd)
@@ -293,7 +248,7 @@ def test_a_client_that_dies_before_its_answer_leaves_nothing(own_mount: Mounted)
     for _ in range(10):
         with Child(dies) as child:
             child.wait()
-    eventually(lambda: not _ring(own_mount.path / "f"), "no areas are left")
+    eventually(lambda: not ring_in_order(own_mount.path / "f"), "no areas are left")
     eventually(lambda: userfaultfds() == 0, "no descriptors are left")
 
 

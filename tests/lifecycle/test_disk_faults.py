@@ -169,18 +169,23 @@ def _check_heals(path: Path, lost: set[int]) -> None:
     assert path.read_bytes() == b"".join(map(_content, range(_PAGES)))
 
 
+def _on_disk(disk: _Disk, path: Path, through: str) -> tuple[Path, dict[int, int]]:
+    """Swap ``path`` out: the file or the disk that its pages are on then, and where each is."""
+    _swapped_out(path)
+    os.sync()
+    store = disk.point / "swap" if through == "file" else disk.image
+    places = _places(store)
+    assert places.keys() == set(range(_PAGES))
+    return store, places
+
+
 @pytest.mark.parametrize("through", ["file", "disk"])
 def test_damaged_slots_cost_their_pages_alone(
     disk: _Disk, mount_on: Callable[[Path], Mounted], through: str
 ) -> None:
-    swap = disk.point / "swap"
-    mounted = mount_on(swap)
+    mounted = mount_on(disk.point / "swap")
     path = mounted.path / "f"
-    _swapped_out(path)
-    os.sync()
-    store = swap if through == "file" else disk.image
-    places = _places(store)
-    assert places.keys() == set(range(_PAGES))
+    store, places = _on_disk(disk, path, through)
     lost = {0, 5, 6, 700, _PAGES - 1}
     for page in lost:
         _damage(store, places[page])
@@ -195,14 +200,9 @@ def test_damaged_slots_cost_their_pages_alone(
 def test_a_disk_that_is_cut_short(
     disk: _Disk, mount_on: Callable[[Path], Mounted], through: str
 ) -> None:
-    swap = disk.point / "swap"
-    mounted = mount_on(swap)
+    mounted = mount_on(disk.point / "swap")
     path = mounted.path / "f"
-    _swapped_out(path)
-    os.sync()
-    store = swap if through == "file" else disk.image
-    places = _places(store)
-    assert places.keys() == set(range(_PAGES))
+    store, places = _on_disk(disk, path, through)
     end = sorted(places.values())[_PAGES // 2]
     os.truncate(store, end)
     lost = {page for page, start in places.items() if start >= end}

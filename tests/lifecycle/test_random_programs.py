@@ -9,7 +9,6 @@ A program runs in one process at a time; those that it has forked, or been forke
 
 import ctypes
 import itertools
-import mmap
 import os
 import signal
 from collections.abc import Callable
@@ -20,9 +19,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from anonfs.client import attach
-from anonfs.inspection import Area, parse_lines
+from anonfs.inspection import Area
 from anonfs.units import PAGE_SIZE
+from tests.lifecycle.areas import areas_in_proc, ring_in_order
 from tests.posix.children import Child, hear, say
+from tests.posix.memory import READ, Mapping, remap, unmap
 
 _PAGES = 16
 _PROGRAMS = 200
@@ -30,12 +31,6 @@ _PROGRAMS = 200
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root's daemon has forks reported")
 
 _libc = ctypes.CDLL(None, use_errno=True)
-_libc.mmap.restype = _libc.mremap.restype = ctypes.c_void_p
-_libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
-_libc.mremap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_int]
-_libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
-_MAYMOVE = 1
-_FAILED = ctypes.c_void_p(-1).value
 _PR_SET_PDEATHSIG = 1
 
 _numbers = itertools.count()
@@ -74,9 +69,8 @@ class _Program:
 
     def _map(self, first: int, last: int, _: int) -> None:
         first, last = min(first, last), max(first, last)
-        size, shared = (last - first + 1) * PAGE_SIZE, mmap.MAP_SHARED
-        address = _libc.mmap(None, size, mmap.PROT_READ, shared, self._fd, first * PAGE_SIZE)
-        assert address != _FAILED
+        size = (last - first + 1) * PAGE_SIZE
+        address = Mapping(self._fd, size, first * PAGE_SIZE, protection=READ).address
         assert attach(self._fd)
         self._pages += range(address, address + size, PAGE_SIZE)
 
@@ -97,7 +91,7 @@ class _Program:
     def _unmap(self, which: int, most: int, _: int) -> None:
         start, count = self._run_of(which, most)
         if count:
-            assert _libc.munmap(start, count * PAGE_SIZE) == 0
+            unmap(start, count * PAGE_SIZE)
             self._forget(start, count)
 
     def _remap(self, which: int, most: int, size: int) -> None:
@@ -105,10 +99,12 @@ class _Program:
         start, count = self._run_of(which, most)
         if not count:
             return
-        found = _libc.mremap(start, count * PAGE_SIZE, (size + 1) * PAGE_SIZE, _MAYMOVE)
-        if found != _FAILED:
-            self._forget(start, count)
-            self._pages += range(found, found + (size + 1) * PAGE_SIZE, PAGE_SIZE)
+        try:
+            found = remap(start, count * PAGE_SIZE, (size + 1) * PAGE_SIZE)
+        except OSError:
+            return
+        self._forget(start, count)
+        self._pages += range(found, found + (size + 1) * PAGE_SIZE, PAGE_SIZE)
 
     def _fork(self, *_: int) -> None:
         pid = os.fork()
@@ -139,28 +135,9 @@ class _Program:
             self._everybody.remove(pid)
 
 
-_Line = tuple[int | None, int | None, int | None, int]
-
-
-def _ring(file: Path) -> list[_Line]:
-    lines, complete = parse_lines(os.getxattr(file, "user.anonfs.ring").decode())
-    assert complete
-    areas = sorted(map(Area.parse, lines), key=lambda area: (area.pid or 0, area.start or 0))
+def _places(areas: list[Area]) -> list[tuple[int | None, int | None, int | None, int]]:
+    """Where they are, however they are known."""
     return [(area.pid, area.start, area.end, area.offset) for area in areas]
-
-
-def _proc(file: Path, pids: list[int]) -> list[_Line]:
-    """What /proc shows of the file, read without the daemon's help."""
-    status = file.stat()
-    wanted = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}", str(status.st_ino)
-    found: list[tuple[int, int, int, int]] = []
-    for pid in pids:
-        for line in Path(f"/proc/{pid}/maps").read_text("utf-8").splitlines():
-            span, _, offset, device, ino = line.split()[:5]
-            if (device, ino) == wanted:
-                start, end = (int(part, 16) for part in span.split("-"))
-                found.append((pid, start, end, int(offset, 16)))
-    return sorted(found)
 
 
 @settings(
@@ -176,4 +153,4 @@ def test_ring_and_proc_agree(shared_mount: Path, operations: list[_Operation]) -
         new.truncate(_PAGES * PAGE_SIZE)
     with Child(lambda: _Program(file).run(operations)) as child:
         pids = child.said()
-        assert _ring(file) == _proc(file, pids)
+        assert _places(ring_in_order(file)) == _places(areas_in_proc(file, pids))

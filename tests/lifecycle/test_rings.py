@@ -6,19 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from anonfs.inspection import Area, Counts, parse_lines
+from anonfs.inspection import Area, Counts
 from anonfs.units import PAGE_SIZE
+from tests.lifecycle.areas import ring_of
 from tests.posix.children import NOBODY, STRANGER, Child, User, as_user, eventually, hear, say
 from tests.posix.memory import READ, Mapping
 from tests.support.mounts import Mounted
 
 _PAGES = 8
-
-
-def _ring(file: Path | int) -> list[Area]:
-    lines, complete = parse_lines(os.getxattr(file, "user.anonfs.ring").decode())
-    assert complete
-    return [Area.parse(line) for line in lines]
 
 
 def _counts(file: Path | int) -> Counts:
@@ -52,15 +47,15 @@ def _hold(path: Path) -> None:
 def test_a_mapping_comes_and_goes(shared_mount: Path) -> None:
     path = shared_mount / "f"
     fd = _open(path)
-    assert _ring(path) == []
+    assert ring_of(path) == []
     assert _counts(path) == Counts(dentry=3, areas=0, opens=1, links=1, loaded_ptes=0)
     mapping = Mapping(fd, 3 * PAGE_SIZE, 2 * PAGE_SIZE)
     start = mapping.address
     area = Area(os.getpid(), start, start + 3 * PAGE_SIZE, 2 * PAGE_SIZE, "rw-s")
-    assert _ring(path) == [area]
+    assert ring_of(path) == [area]
     assert _counts(path) == Counts(dentry=4, areas=1, opens=1, links=1, loaded_ptes=0)
     mapping.unmap()
-    assert _ring(path) == []
+    assert ring_of(path) == []
     os.close(fd)
     eventually(lambda: _counts(path).opens == 0, "the file is released")
     assert _counts(path) == Counts(dentry=2, areas=0, opens=0, links=1, loaded_ptes=0)
@@ -74,7 +69,7 @@ def test_permissions_and_private_mappings(shared_mount: Path) -> None:
         Mapping(fd, PAGE_SIZE, protection=READ),
         Mapping(fd, PAGE_SIZE, protection=0),
     ]
-    found = {(area.start, area.perms) for area in _ring(path)}
+    found = {(area.start, area.perms) for area in ring_of(path)}
     addresses = [mapping.address for mapping in mappings]
     assert found == set(zip(addresses, ("rw-p", "r--s", "---s"), strict=True))
     for mapping in mappings:
@@ -89,15 +84,15 @@ def test_fork_and_exit(shared_mount: Path) -> None:
     with Child(hear) as child:
         both = _kernels(os.getpid(), mapping) + _kernels(child.pid, mapping)
         assert len(both) == 2
-        assert sorted(_ring(path), key=lambda area: area.pid or 0) == sorted(
+        assert sorted(ring_of(path), key=lambda area: area.pid or 0) == sorted(
             both, key=lambda area: area.pid or 0
         )
         assert _counts(path) == Counts(dentry=5, areas=2, opens=1, links=1, loaded_ptes=0)
         mapping.unmap()
-        assert _ring(path) == _kernels(child.pid, mapping)
+        assert ring_of(path) == _kernels(child.pid, mapping)
         child.kill()
         child.wait()
-        assert _ring(path) == []
+        assert ring_of(path) == []
     os.close(fd)
 
 
@@ -108,15 +103,15 @@ def test_a_hole_makes_two_areas(shared_mount: Path) -> None:
     mapping.unmap(3 * PAGE_SIZE, 2 * PAGE_SIZE)
     start = mapping.address
     me = os.getpid()
-    assert _ring(path) == [
+    assert ring_of(path) == [
         Area(me, start, start + 3 * PAGE_SIZE, 0, "rw-s"),
         Area(me, start + 5 * PAGE_SIZE, start + 8 * PAGE_SIZE, 5 * PAGE_SIZE, "rw-s"),
     ]
     assert _counts(path).areas == 2
     mapping.unmap(0, PAGE_SIZE)
     mapping.unmap(7 * PAGE_SIZE, PAGE_SIZE)
-    assert _ring(path) == _kernels(me, mapping)
-    assert [area.offset for area in _ring(path)] == [PAGE_SIZE, 5 * PAGE_SIZE]
+    assert ring_of(path) == _kernels(me, mapping)
+    assert [area.offset for area in ring_of(path)] == [PAGE_SIZE, 5 * PAGE_SIZE]
     mapping.unmap()
     os.close(fd)
 
@@ -131,10 +126,10 @@ def test_exec_takes_the_areas(shared_mount: Path) -> None:
 
     with Child(become) as child:
         assert child.said() == "mapped"
-        assert [area.pid for area in _ring(path)] == [child.pid]
+        assert [area.pid for area in ring_of(path)] == [child.pid]
         child.tell()
         child.await_exec()
-        assert _ring(path) == []
+        assert ring_of(path) == []
         eventually(lambda: _counts(path).opens == 0, "exec has closed the file")
         assert _counts(path) == Counts(dentry=2, areas=0, opens=0, links=1, loaded_ptes=0)
 
@@ -168,7 +163,7 @@ def test_addresses_are_for_root_and_the_owner(shared_mount: Path) -> None:
     path.chmod(0o666)
 
     def ring(here: Path) -> list[Area]:
-        return _ring(here / "f")
+        return ring_of(here / "f")
 
     with Child(_hold, Path("f"), user=STRANGER, directory=shared_mount) as child:
         assert child.said() == "mapped"
