@@ -15,6 +15,7 @@ __all__ = [
     "XATTR_MAX",
     "Area",
     "Counts",
+    "Lock",
     "PageCounts",
     "PageRun",
     "Reap",
@@ -106,6 +107,24 @@ class Reap:
 
 NEVER = Reap("never")
 """What a file says of its reaping if nobody has said anything else."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """``user.anonfs.lock``: whether the pages of an inode stay in core, out of swap."""
+
+    on: bool
+
+    def render(self) -> str:
+        """``on`` or ``off``."""
+        return "on" if self.on else "off"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """The state in ``text``."""
+        if text.strip() not in {"on", "off"}:
+            raise ValueError(f"{text!r} is not on or off")
+        return cls(text.strip() == "on")
 
 
 @dataclass(frozen=True, slots=True)

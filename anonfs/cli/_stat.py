@@ -59,6 +59,8 @@ def _show_file(looked: Looked, *, as_json: bool) -> None:
     if reap != NEVER:
         whose = f" of process group {reap.group}" if reap.group else ""
         console().print(f"goes by itself with the last vm area{whose}")
+    if looked.inspection.locked:
+        console().print("locked in core")
 
 
 def _document(looked: Looked) -> dict[str, object]:
@@ -70,4 +72,5 @@ def _document(looked: Looked) -> dict[str, object]:
         "reserved": asdict(looked.inspection.reserved),
         "counts": asdict(looked.inspection.counts),
         "reap": looked.inspection.reap.render(),
+        "locked": looked.inspection.locked,
     }

@@ -25,7 +25,7 @@ from anonfs.client._errors import (
     NotAnonfsError,
 )
 from anonfs.client._file import File
-from anonfs.client._inspect import Inspection, Target, inspect, reap, swap_out
+from anonfs.client._inspect import Inspection, Target, inspect, lock, reap, swap_out, unlock
 from anonfs.client._mapping import Mapping
 from anonfs.client._mount_table import FS_TYPE, Mount, anonfs_at, anonfs_mounts, mount_at
 from anonfs.client._tree import meminfo, swaps
@@ -56,11 +56,13 @@ __all__ = [
     "default_mountpoint",
     "find_mount",
     "inspect",
+    "lock",
     "meminfo",
     "mount_at",
     "new_userfaultfd",
     "reap",
     "swap_out",
     "swaps",
+    "unlock",
     "watch",
 ]

@@ -16,7 +16,7 @@ from pathlib import Path
 from anonfs.client._choice import find_mount
 from anonfs.client._errors import NoMountError, explained
 from anonfs.client._file import File
-from anonfs.client._inspect import Inspection, Target, inspect, reap, swap_out
+from anonfs.client._inspect import Inspection, Target, inspect, lock, reap, swap_out, unlock
 from anonfs.client._mapping import Mapping
 from anonfs.client._names import split_name
 from anonfs.client._tree import meminfo
@@ -150,6 +150,14 @@ class Client:
     def swap_out(self, target: Target, first: int | None = None, last: int | None = None) -> None:
         """Write pages to swap, see `anonfs.client.swap_out`; relative paths are names."""
         swap_out(self._target(target), first, last)
+
+    def lock(self, target: Target) -> None:
+        """Keep pages in core, see `anonfs.client.lock`; relative paths are names."""
+        lock(self._target(target))
+
+    def unlock(self, target: Target) -> None:
+        """End `lock`."""
+        unlock(self._target(target))
 
     def reap(self, target: Target, policy: str) -> None:
         """Decide when a file goes by itself, see `anonfs.client.reap`; relative paths are names."""

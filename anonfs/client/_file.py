@@ -12,7 +12,7 @@ from typing import Self
 from anonfs.client._attach import attach as attach_mappings
 from anonfs.client._descriptor import close_descriptor
 from anonfs.client._errors import ClientError, explained
-from anonfs.client._inspect import Inspection, inspect, reap, swap_out
+from anonfs.client._inspect import Inspection, inspect, lock, reap, swap_out, unlock
 from anonfs.client._mapping import Mapping
 
 __all__ = ["File"]
@@ -131,6 +131,14 @@ class File:
     @reap.setter
     def reap(self, policy: str) -> None:
         reap(self.fileno(), policy)
+
+    def lock(self) -> None:
+        """Keep all pages in core, see `anonfs.client.lock`."""
+        lock(self.fileno())
+
+    def unlock(self) -> None:
+        """End `lock`."""
+        unlock(self.fileno())
 
     def swap_out(self, first: int | None = None, last: int | None = None) -> None:
         """Write pages to swap, see `anonfs.client.swap_out`."""

@@ -15,10 +15,20 @@ from typing import Protocol, TypeVar
 from anonfs.client._errors import ClientError, DaemonGoneError, NotAnonfsError
 from anonfs.client._mount_table import mount_of
 from anonfs.client._tree import whole_attribute
-from anonfs.inspection import PREFIX, Area, Counts, PageCounts, PageRun, Reap, Reserved, parse_lines
+from anonfs.inspection import (
+    PREFIX,
+    Area,
+    Counts,
+    Lock,
+    PageCounts,
+    PageRun,
+    Reap,
+    Reserved,
+    parse_lines,
+)
 from anonfs.units import pages_for
 
-__all__ = ["HasFileno", "Inspection", "Target", "inspect", "reap", "swap_out"]
+__all__ = ["HasFileno", "Inspection", "Target", "inspect", "lock", "reap", "swap_out", "unlock"]
 
 _Answer = TypeVar("_Answer")
 
@@ -53,6 +63,7 @@ class Inspection:
     areas_complete: bool
     counts: Counts
     reap: Reap
+    locked: bool
 
 
 def _handle(target: Target) -> str | os.PathLike[str] | int:
@@ -109,6 +120,7 @@ def inspect(target: Target) -> Inspection:
         areas_complete=areas_complete,
         counts=Counts.parse(value("count")),
         reap=Reap.parse(value("reap")),
+        locked=Lock.parse(value("lock")).on,
     )
 
 
@@ -130,6 +142,29 @@ def reap(target: Target, policy: str) -> None:
         raise ClientError(str(error)) from None
     handle = _handle(target)
     _asked(handle, lambda: os.setxattr(handle, f"{PREFIX}reap", wanted.render().encode()))
+
+
+def lock(target: Target) -> None:
+    """Bring all pages of a file into core, and keep them there, as SHM_LOCK of shmctl(2) does.
+
+    Neither reclaim nor `swap_out` takes them away, nor those that the file gets while it is locked.
+
+    Raises:
+        NotAnonfsError: it is not a file of an anonfs.
+        OSError: ENOMEM, that much cannot be locked; EPERM, it is another user's; EIO, a page did
+            not come back from swap, and the file is not locked.
+    """
+    _set_lock(target, on=True)
+
+
+def unlock(target: Target) -> None:
+    """End `lock`. Raises OSError: as `lock`."""
+    _set_lock(target, on=False)
+
+
+def _set_lock(target: Target, *, on: bool) -> None:
+    handle = _handle(target)
+    _asked(handle, lambda: os.setxattr(handle, f"{PREFIX}lock", Lock(on).render().encode()))
 
 
 def swap_out(target: Target, first: int | None = None, last: int | None = None) -> None:

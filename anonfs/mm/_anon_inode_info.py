@@ -31,15 +31,19 @@ class Span(NamedTuple):
 
 
 class AnonInodeInfo:
-    """The page table of the inode ``ino``; ``in_core`` and ``on_swap`` count its pages."""
+    """The page table of the inode ``ino``; ``in_core`` and ``on_swap`` count its pages.
 
-    __slots__ = ("_pool", "in_core", "ino", "leaves", "on_swap")
+    While it is ``locked`` no page in core leaves for swap, see `Memory.lock`.
+    """
+
+    __slots__ = ("_pool", "in_core", "ino", "leaves", "locked", "on_swap")
 
     def __init__(self, ino: Ino, pool: Leaves) -> None:
         self.ino = ino
         self.leaves: dict[int, int] = {}
         self.in_core = 0
         self.on_swap = 0
+        self.locked = False
         self._pool = pool
 
     @property

@@ -11,7 +11,8 @@ the entry that names the frame; 0 while the frame is free::
 
 A frame in I/O is immutable: its bytes are on their way to swap straight from the arena, and their
 checksum was or will be made. Who writes to its page takes another frame. A frame that is freed
-while in I/O is reusable only when the I/O has ended.
+while in I/O is reusable only when the I/O has ended. A frame that is locked is never cold, for as
+long as it holds its page.
 
 First touches of fresh memory cost more than anything else here on a virtual machine. So memory is
 populated up front, and frames are reused last in, first out; but what is free can be trimmed: its
@@ -31,16 +32,20 @@ __all__ = ["FrameArena", "Frames"]
 
 Frames = npt.NDArray[np.int64]
 
+_NO_FRAMES: Frames = np.empty(0, np.int64)
+
 _REFERENCED = 1
-_IN_IO = 2  # the largest: a maximum finds it
+_LOCKED = 2
+_IN_IO = 4  # the largest: a maximum finds it
 
 
 class FrameArena:
-    """``count`` frames, numbered from 1."""
+    """``count`` frames, numbered from 1; ``locked`` counts those that must not go to swap."""
 
     def __init__(self, count: int) -> None:
         require(count < NUMBERS, "more frames than a page entry can name")
         self.count = count
+        self.locked = 0
         self._file = MemoryFile("frames", (count + 1) << PAGE_SHIFT)
         self.view = self._file.view
         self.pages: npt.NDArray[np.uint8] = np.frombuffer(self.view, np.uint8).reshape(
@@ -63,6 +68,11 @@ class FrameArena:
         return self.count - self.free
 
     @property
+    def evictable(self) -> int:
+        """The frames that are used and not locked."""
+        return self.used - self.locked
+
+    @property
     def resident(self) -> int:
         """The frames that have memory: all that are used, and of the free those not trimmed."""
         return self.count - self._free.without_memory
@@ -75,6 +85,7 @@ class FrameArena:
     def release(self, frames: Frames) -> None:
         """Free ``frames`` (no number twice); those in I/O follow at `end_io`."""
         in_io = self.in_io(frames)
+        self.unlock(frames)
         self.owner[frames] = 0
         self._flags[frames] &= _IN_IO
         self._free.push(frames[~in_io])
@@ -115,6 +126,17 @@ class FrameArena:
         found: npt.NDArray[np.bool_] = (self.owner[frames] != 0) & (self._flags[frames] == 0)
         return found
 
+    def lock(self, frames: Frames) -> None:
+        """Keep ``frames``, which hold pages and are not locked, until they are released."""
+        self._flags[frames] |= _LOCKED
+        self.locked += frames.size
+
+    def unlock(self, frames: Frames) -> None:
+        """End `lock` of those of ``frames`` that are."""
+        if self.locked:
+            self.locked -= int(np.count_nonzero(self._flags[frames] & _LOCKED))
+            self._flags[frames] &= ~np.uint8(_LOCKED)
+
     def in_io(self, frames: Frames | slice) -> npt.NDArray[np.bool_]:
         """Which of ``frames`` are in I/O, and so must not be written."""
         found: npt.NDArray[np.bool_] = (self._flags[frames] & _IN_IO) != 0
@@ -139,8 +161,11 @@ class FrameArena:
         """Give the memory back."""
         self._file.close()
 
-    def check_invariants(self) -> None:
-        """Recount the free frames and look at the page of zeros."""
+    def check_invariants(self, locked: Frames = _NO_FRAMES) -> None:
+        """Recount the free frames and look at the page of zeros; ``locked`` are all that are."""
+        flagged = np.flatnonzero(self._flags & _LOCKED)
+        require(np.array_equal(np.sort(locked), flagged), "locked frames and locked pages differ")
+        require(flagged.size == self.locked, "locked frames miscounted")
         idle = (self.owner == 0) & ~self.in_io(slice(None))
         idle[0] = False
         self._free.check_invariants(np.flatnonzero(idle))

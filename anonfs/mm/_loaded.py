@@ -16,6 +16,7 @@ at whose head is the hand::
 Nobody tells of a hit, only of a miss. So, as in mm/workingset.c, a page that faults again soon
 after it went is taken for hot. `LoadedPages.begin` hands out what is cold, as an `Unload`; between
 that and `LoadedPages.end` the pages still count, and those that are loaded again meanwhile stay.
+The pages of a locked inode are in no queue: the hand never comes to them.
 """
 
 from collections import OrderedDict
@@ -113,12 +114,16 @@ class LoadedPages:
         chunk.ghosts &= ~fresh
         chunk.loaded |= fresh
         self.pages += fresh.bit_count()
-        self._queue.setdefault(chunk)
+        self._enqueue(chunk)
+
+    def _enqueue(self, chunk: _Chunk) -> None:
+        if not chunk.info.locked:
+            self._queue.setdefault(chunk)
 
     def _settle(self, chunk: _Chunk) -> None:
         """Queue ``chunk`` if it has loaded pages; keep nothing of one that nothing is known of."""
         if chunk.loaded:
-            self._queue.setdefault(chunk)
+            self._enqueue(chunk)
             return
         self._queue.pop(chunk, None)
         if not (chunk.ghosts or chunk.unloading or chunk.held_back):
@@ -179,6 +184,19 @@ class LoadedPages:
             for info in self._chunks
             for first, loaded in self.of(info)
         )
+
+    # -- locking ---------------------------------------------------------------------------
+
+    def note_lock(self, info: "AnonInodeInfo") -> None:
+        """``info`` was locked: keep the hand away from its pages."""
+        for chunk in self._chunks.get(info, {}).values():
+            self._queue.pop(chunk, None)
+
+    def note_unlock(self, info: "AnonInodeInfo") -> None:
+        """``info`` was unlocked: its pages are for the hand again."""
+        for chunk in self._chunks.get(info, {}).values():
+            if chunk.loaded and not chunk.unloading:
+                self._enqueue(chunk)
 
     # -- holding back ----------------------------------------------------------------------
 
@@ -314,8 +332,10 @@ class LoadedPages:
         for chunk in chunks:
             require(not chunk.active & ~chunk.loaded, "an active page is not loaded")
             require(not chunk.ghosts & chunk.loaded, "a ghost is loaded")
-            stuck = chunk.loaded and chunk not in self._queue and not chunk.unloading
+            queued = chunk in self._queue
+            stuck = chunk.loaded and not (queued or chunk.unloading or chunk.info.locked)
             require(not stuck, "the hand will never come to a loaded page")
+            require(not (queued and chunk.info.locked), "the hand will come to a locked page")
 
 
 def _take(unload: Unload, chunk: _Chunk, victims: int) -> None:

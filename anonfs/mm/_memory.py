@@ -11,6 +11,10 @@ want of a frame. `anonfs.mm.sync` does that for callers without an event loop.
 
 A frame that is on its way to swap is immutable. A write to its page takes another frame, as if the
 page were not in core, and copies what it leaves out of the page from the old one.
+
+An inode that is locked keeps its pages in core, as SHM_LOCK of shmctl(2) has it: what is in a frame
+stays there, what is loaded stays loaded, and what is on swap already is for the caller to bring in,
+see `pages_to_bring_in`. How much may be locked is for `Promises` to say.
 """
 
 import errno
@@ -45,6 +49,12 @@ __all__ = ["EVICTION_BATCH", "Memory"]
 
 EVICTION_BATCH = 256
 """Pages that one eviction writes at most: a mebibyte, where a disk's throughput levels off."""
+
+_BRING_IN_BATCH = 64
+"""Pages that come in at once: each takes a moment of the lock."""
+
+_TO_THE_END = 1 << 62
+"""More pages than there can be."""
 
 _ZEROS = memoryview(bytes(1 << 20))
 
@@ -229,6 +239,8 @@ class Memory:
         span.entries[rows] = in_core(frames)
         self.frames.owner[frames] = span.position + rows
         info.in_core += rows.size
+        if info.locked:
+            self.frames.lock(frames)
         self._release(info, old)
 
     def _release(self, info: AnonInodeInfo, entries: Entries) -> None:
@@ -283,13 +295,51 @@ class Memory:
             eviction.overtake(frame)
         self.frames.pages[frame, -rest:] = 0
 
-    def clear(self, info: AnonInodeInfo, first: int, count: int = 1 << 62) -> None:
+    def clear(self, info: AnonInodeInfo, first: int, count: int = _TO_THE_END) -> None:
         """Free ``count`` pages from ``first``: they read as zeros from now on."""
         for span in list(info.spans(first, count)):
             old = span.entries.copy()
             span.entries[:] = 0
             self._release(info, old)
             info.release_if_empty(span.first >> LEAF_SHIFT)
+
+    # -- locking ---------------------------------------------------------------------------
+
+    def lock(self, info: AnonInodeInfo) -> None:
+        """Keep pages of ``info`` that are in core or loaded where they are, on their way or not.
+
+        Those that come in later are kept as well. It is not locked yet.
+        """
+        info.locked = True
+        self.frames.lock(self._frames_of(info))
+        for eviction in self.evictions:
+            eviction.spare(info)
+        self.loaded.note_lock(info)
+
+    def unlock(self, info: AnonInodeInfo) -> None:
+        """End `lock`."""
+        info.locked = False
+        self.frames.unlock(self._frames_of(info))
+        self.loaded.note_unlock(info)
+
+    @staticmethod
+    def _frames_of(info: AnonInodeInfo) -> Frames:
+        entries = [np.empty(0, np.int64), *(s.entries for s in info.spans(0, _TO_THE_END))]
+        found = np.concatenate(entries)
+        return numbers(found[states(found) == PageState.IN_CORE])
+
+    @staticmethod
+    def pages_to_bring_in(info: AnonInodeInfo, first: int) -> list[int]:
+        """The next pages of ``info`` from ``first`` on that are on swap, some at a time.
+
+        Where so many frames are free, see `work_for_frames`, a `PageLoad` brings them in.
+        """
+        for span in info.spans(first, _TO_THE_END):
+            found = np.flatnonzero(states(span.entries) == PageState.ON_SWAP)[:_BRING_IN_BATCH]
+            if found.size:
+                pages: list[int] = (span.first + found).tolist()
+                return pages
+        return []
 
     # -- reclaim ---------------------------------------------------------------------------
 
@@ -324,13 +374,13 @@ class Memory:
 
         Returns it with the page to go on from, beyond ``last`` when that was all.
 
-        Pages that are on their way already are passed over.
+        Pages that are on their way already are passed over, and so are those that are locked.
 
         Raises:
             AnonfsError: ENOSPC, swap is full; EIO, it cannot be written; EAGAIN, slots may come
                 free when one of the `evictions` has ended.
         """
-        for span in info.spans(first, last - first + 1):
+        for span in () if info.locked else info.spans(first, last - first + 1):
             frames = movable(self.frames, span.entries)[:EVICTION_BATCH]
             if not frames.size:
                 continue
@@ -364,7 +414,9 @@ class Memory:
 
     def check_invariants(self) -> None:
         """Recount frames and slots from the page entries."""
-        self.frames.check_invariants()
+        locked = [np.empty(0, np.int64)]
+        locked += [self._frames_of(info) for info in self.infos if info.locked]
+        self.frames.check_invariants(np.concatenate(locked))
         self.swap.check_invariants()
         self.leaves.check_invariants()
         self.loaded.check_invariants()

@@ -13,6 +13,10 @@ cannot be promised fails there and then::
 The slack is for pages in transit. A page that is on swap and is written anew takes a frame before
 it gives its slot back, and a page that is being evicted has both for a while.
 
+Some are promised a frame, since they are locked and must not go to swap. Those are few enough that
+reclaim always finds others: a locked page may cost the budget twice, for it may be in a frame and
+loaded, and half of the frames at least are left to those that are not locked.
+
 Who is promised what is not known here: `anonfs.vfs` promises each inode its pages.
 """
 
@@ -27,16 +31,19 @@ __all__ = ["Promises"]
 
 _LARGEST_WRITE = 256
 _SLACK_SHARE = 16
+_LOCKED_SHARE = 4
 
 
 class Promises:
     """Counts, in pages, what was ``made`` of the room in ``frames`` and ``swap``.
 
+    Of those ``locked`` are promised a frame.
     ``on_refusal`` is called with the pages asked for and those left when they do not suffice.
     """
 
     def __init__(self, frames: FrameArena, swap: SwapArea) -> None:
         self.made = 0
+        self.locked = 0
         self.on_refusal: Callable[[int, int], None] = lambda _asked, _left: None
         self._frames = frames
         self._swap = swap
@@ -56,22 +63,49 @@ class Promises:
         """The pages that can still be promised."""
         return max(0, self.capacity - self.made)
 
-    def make(self, pages: int) -> None:
-        """Promise ``pages`` more.
+    @property
+    def lockable(self) -> int:
+        """The pages that can still be locked."""
+        most = (self._frames.count - self.slack) // _LOCKED_SHARE
+        return max(0, most - self.locked)
+
+    def make(self, pages: int, *, locked: bool = False) -> None:
+        """Promise ``pages`` more, with ``locked`` in frames.
 
         Raises:
             AnonfsError: ENOSPC, there are not as many; nothing was changed.
         """
+        if locked and pages > self.lockable:
+            detail = f"{pages} locked pages asked for, {self.lockable} left"
+            raise AnonfsError(errno.ENOSPC, detail)
         if pages > self.free:
             self.on_refusal(pages, self.free)
             raise AnonfsError(errno.ENOSPC, f"{pages} pages asked for, {self.free} left")
         self.made += pages
+        self.locked += pages if locked else 0
 
-    def give_back(self, pages: int) -> None:
+    def give_back(self, pages: int, *, locked: bool = False) -> None:
         """``pages`` that were promised are not needed any more."""
         require(0 <= pages <= self.made, "more given back than was promised")
         self.made -= pages
+        self.locked -= pages if locked else 0
 
-    def check_invariants(self, promised: int) -> None:
-        """``promised`` is what all that were promised something add up to."""
+    def lock(self, pages: int) -> None:
+        """Of what was promised, promise ``pages`` a frame.
+
+        Raises:
+            AnonfsError: ENOMEM, as shmctl(2) has it: not as many can be locked.
+        """
+        if pages > self.lockable:
+            detail = f"{pages} pages are to be locked, {self.lockable} can be"
+            raise AnonfsError(errno.ENOMEM, detail)
+        self.locked += pages
+
+    def unlock(self, pages: int) -> None:
+        """End `lock`."""
+        self.locked -= pages
+
+    def check_invariants(self, promised: int, locked: int = 0) -> None:
+        """What all that were promised something add up to, and those of them that are locked."""
         require(promised == self.made, f"{self.made} pages promised, {promised} counted")
+        require(locked == self.locked, f"{self.locked} pages locked, {locked} counted")

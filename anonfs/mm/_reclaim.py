@@ -114,6 +114,12 @@ class Eviction:
         self._positions[self._written == frame] = 0
         self._zero_positions[self._zeros == frame] = 0
 
+    def spare(self, info: "AnonInodeInfo") -> None:
+        """Leave all pages of ``info`` where they are."""
+        leaves = list(info.leaves.values())
+        for positions in (self._positions, self._zero_positions):
+            positions[np.isin(positions >> LEAF_SHIFT, leaves)] = 0
+
     def finish(self) -> None:
         """Publish the slots of the pages that were written, and free their frames.
 

@@ -4,10 +4,11 @@ The order of the steps is the one that the daemon keeps to.
 """
 
 from anonfs.mm._anon_inode_info import AnonInodeInfo
+from anonfs.mm._fault import PageLoad
 from anonfs.mm._memory import Memory
 from anonfs.mm._work import Work, perform
 
-__all__ = ["read", "swap_out", "truncate", "work_before_write", "write"]
+__all__ = ["bring_in", "read", "swap_out", "truncate", "work_before_write", "write"]
 
 
 def read(memory: Memory, info: AnonInodeInfo, offset: int, size: int) -> memoryview:
@@ -32,6 +33,15 @@ def truncate(memory: Memory, info: AnonInodeInfo, size: int) -> None:
     if cut is not None:
         perform(cut)
     memory.truncate(info, size, cut)
+
+
+def bring_in(memory: Memory, info: AnonInodeInfo) -> None:
+    """Have no page of ``info`` on swap. Raises AnonfsError: ENOSPC, EAGAIN, EIO."""
+    first = 0
+    while pages := memory.pages_to_bring_in(info, first):
+        eviction = memory.work_for_frames(len(pages))
+        perform(eviction or PageLoad(memory, info, pages))
+        first = pages[0]
 
 
 def swap_out(memory: Memory, info: AnonInodeInfo, first: int, last: int) -> None:

@@ -42,6 +42,7 @@ class Inode:
     Sizes are bytes, times nanoseconds since the epoch, ``target`` and ``xattrs`` blobs. ``opens``
     counts open file descriptions, ``lookups`` the kernel's references that FORGET will return.
     ``promised`` pages have a place for certain, and ``writes`` are under way: see `Promising`.
+    While it is ``locked`` its pages stay in core, see `Promising`.
     ``place`` is where it was last given a name, for `path_of`.
     ``was_mapped`` says that one of the opens had a mapping for certain, see `Reaping`.
     """
@@ -73,6 +74,7 @@ class Inode:
     rdev = _Word(8)
     target = _Word(9)
     xattrs = _Word(10)
+    locked = _Word(11)
 
     def __init__(self, image: Image, ino: Ino, operations: DentryOperations) -> None:
         self.ino = ino
@@ -117,4 +119,6 @@ class Inode:
             f"inode {self.ino}: {self.dentry.count} references, {known} known",
         )
         require((self.directory is not None) == stat.S_ISDIR(self.mode), "a directory of files")
+        engine = self.info is not None and self.info.locked
+        require(bool(self.locked) == engine, "the engine disagrees about a lock")
         require((self.info is not None) == self.is_regular, "pages of what is no file")

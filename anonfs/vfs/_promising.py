@@ -14,6 +14,8 @@ well or not, the inode keeps what it needs and the rest is given back::
     size       ├──────────────┤
     writes     │         ├────────────┤ first                              second ├──┤
     promised   ├──────────────────────┤ while it lasts; then as many as the size has
+
+The pages of a locked inode are promised a place in core, those that it gets later included.
 """
 
 from collections.abc import Iterator, Mapping
@@ -33,6 +35,7 @@ class Promising:
     """Makes promises to ``inodes``: ``inode.promised`` is how many pages, ``writes`` is ours."""
 
     def __init__(self, memory: Memory, inodes: Mapping[Ino, Inode], *, overcommit: bool) -> None:
+        self._memory = memory
         self._promises = memory.promises
         self._loaded = memory.loaded
         self._inodes = inodes
@@ -85,8 +88,7 @@ class Promising:
     def take_back(self, inode: Inode, holes: int) -> None:
         """So many pages of ``inode`` that had been handed out are holes, and handed out no more."""
         if self._overcommit:
-            self._promises.give_back(holes)
-            inode.promised -= holes
+            self._give_back(inode, holes)
 
     def grow(self, inode: Inode, size: int) -> None:
         """Promise what ``inode`` needs to have ``size`` bytes. Raises AnonfsError: ENOSPC."""
@@ -97,10 +99,12 @@ class Promising:
         if pages <= inode.promised:
             return
         spare = inode.promised
-        if self._overcommit and pages - inode.promised > self._promises.free:
+        locked = bool(inode.locked)
+        room = min(self._promises.free, self._promises.lockable) if locked else self._promises.free
+        if self._overcommit and pages - inode.promised > room:
             self._settle_all()
         spare -= inode.promised
-        self._promises.make(pages - spare - inode.promised)
+        self._promises.make(pages - spare - inode.promised, locked=locked)
         inode.promised = pages - spare
 
     def _settle_all(self) -> None:
@@ -112,8 +116,11 @@ class Promising:
         """Give back what ``inode`` does not need, unless a write is under way."""
         spare = inode.promised - self._needed(inode)
         if spare > 0 and not inode.writes:
-            self._promises.give_back(spare)
-            inode.promised -= spare
+            self._give_back(inode, spare)
+
+    def _give_back(self, inode: Inode, pages: int) -> None:
+        self._promises.give_back(pages, locked=bool(inode.locked))
+        inode.promised -= pages
 
     def _needed(self, inode: Inode) -> int:
         if inode.info is None:
@@ -127,8 +134,26 @@ class Promising:
 
     def forget(self, inode: Inode) -> None:
         """Give back all that ``inode`` was promised: its pages are gone."""
-        self._promises.give_back(inode.promised)
-        inode.promised = 0
+        self._give_back(inode, inode.promised)
+
+    def lock(self, inode: Inode) -> None:
+        """Keep the pages of ``inode`` in core; those on swap are for the caller to bring in.
+
+        Raises:
+            AnonfsError: ENOMEM, not as many can be locked; nothing was changed.
+        """
+        if inode.info is not None and not inode.locked:
+            self.settle(inode)
+            self._promises.lock(inode.promised)
+            self._memory.lock(inode.info)
+            inode.locked = 1
+
+    def unlock(self, inode: Inode) -> None:
+        """Let the pages of ``inode`` go to swap again."""
+        if inode.info is not None and inode.locked:
+            self._promises.unlock(inode.promised)
+            self._memory.unlock(inode.info)
+            inode.locked = 0
 
     def check_invariants(self, inodes: list[Inode]) -> None:
         """Recount the promises, with ``inodes`` all that there are."""
@@ -138,4 +163,5 @@ class Promising:
             # Pages that turned out to be zeros cease to exist, and nobody is told.
             settled = promised == needed or inode.writes or self._overcommit
             require(settled, f"inode {inode.ino}: {promised} promised, not {needed}")
-        self._promises.check_invariants(sum(inode.promised for inode in inodes))
+        locked = sum(inode.promised for inode in inodes if inode.locked)
+        self._promises.check_invariants(sum(inode.promised for inode in inodes), locked)

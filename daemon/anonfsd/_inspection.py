@@ -20,6 +20,7 @@ from anonfs.inspection import (
     PREFIX,
     Area,
     Counts,
+    Lock,
     PageCounts,
     PageRun,
     Reap,
@@ -34,14 +35,15 @@ from anonfsd._rings import Rings
 __all__ = ["Caller", "Inspection", "Line"]
 
 _PREFIX = PREFIX.encode()
-_REAP, _SWAPOUT = _PREFIX + b"reap", _PREFIX + b"swapout"
+_REAP, _LOCK, _SWAPOUT = (_PREFIX + name for name in (b"reap", b"lock", b"swapout"))
 _LONG_REQUESTS = 500
-_SWAP_OUT_THREADS = 4
+_THREADS = 4
 _RANGE = re.compile(rb"(\d{1,15})-(\d{1,15})")
 
 _LISTS = {b"pagemap", b"ring"}
 
 SwapOut = Callable[[Inode, int, int], None]
+LockPages = Callable[[Inode], None]
 
 
 class Line(Protocol):
@@ -67,18 +69,26 @@ class Caller(NamedTuple):
 
 
 class Inspection:
-    """Reads and writes the attributes whose names begin with ``user.anonfs.``."""
+    """Reads and writes the attributes whose names begin with ``user.anonfs.``.
 
-    READABLE = (b"kind", b"pages", b"reserved", b"pagemap", b"ring", b"count", b"reap")
+    ``swap_out`` and ``lock`` are called in threads.
+    """
 
-    def __init__(self, filesystem: FileSystem, rings: Rings, swap_out: SwapOut) -> None:
+    READABLE = (b"kind", b"pages", b"reserved", b"pagemap", b"ring", b"count", b"reap", b"lock")
+
+    def __init__(
+        self, filesystem: FileSystem, rings: Rings, swap_out: SwapOut, lock: LockPages
+    ) -> None:
         self._reaping = filesystem.reaping
+        self._unlock = filesystem.promising.unlock
         self._rings = rings
         self._swap_out = swap_out
+        self._lock = lock
         self._waiting = 0
-        self._limiter = trio.CapacityLimiter(_SWAP_OUT_THREADS)
-        readers = self._kind, self._pages, self._reserved, self._pagemap, self._ring, self._count
-        self._readers = dict(zip(self.READABLE, (*readers, self._reap), strict=True))
+        self._limiter = trio.CapacityLimiter(_THREADS)
+        pages = self._kind, self._pages, self._reserved, self._pagemap
+        others = self._ring, self._count, self._reap, self._locked
+        self._readers = dict(zip(self.READABLE, (*pages, *others), strict=True))
 
     @staticmethod
     def owns(name: bytes) -> bool:
@@ -122,23 +132,34 @@ class Inspection:
         """
         if name == _REAP and inode.is_regular:
             await self._set_reap(inode, _parsed_reap(value, caller), caller)
+        elif name == _LOCK and inode.is_regular:
+            await self._set_lock(inode, _parsed_lock(value), caller)
         elif name == _SWAPOUT and inode.is_regular:
             await self._swap_out_range(inode, value)
         else:
             raise AnonfsError(errno.EPERM, "read-only")
 
     async def remove(self, inode: Inode, name: bytes, caller: Caller) -> None:
-        """Do what removing an attribute asks for: of ``reap``, never to reap.
+        """Do what removing an attribute asks for: of ``reap``, never to reap; of ``lock``, off.
 
         Raises AnonfsError: EPERM, as `set`.
         """
-        if name != _REAP or not inode.is_regular:
+        if name == _REAP and inode.is_regular:
+            await self._set_reap(inode, NEVER, caller)
+        elif name == _LOCK and inode.is_regular:
+            await self._set_lock(inode, Lock(on=False), caller)
+        else:
             raise AnonfsError(errno.EPERM, "it cannot be removed")
-        await self._set_reap(inode, NEVER, caller)
+
+    async def _set_lock(self, inode: Inode, lock: Lock, caller: Caller) -> None:
+        _require_owner(inode, caller)
+        if lock.on:
+            await self._in_thread(self._lock, inode)
+        else:
+            self._unlock(inode)
 
     async def _set_reap(self, inode: Inode, policy: Reap, caller: Caller) -> None:
-        if caller.uid not in {0, inode.uid}:
-            raise AnonfsError(errno.EPERM, "for root and the owner of the file")
+        _require_owner(inode, caller)
         if policy != NEVER:
             # Areas that there are now must be known, or their close would not be noticed.
             with self.long_request():
@@ -157,10 +178,11 @@ class Inspection:
         else:
             raise AnonfsError(errno.EINVAL, "write 'all' or FIRST-LAST")
         if first <= last:
-            with self.long_request():
-                await trio.to_thread.run_sync(
-                    self._swap_out, inode, first, last, limiter=self._limiter
-                )
+            await self._in_thread(self._swap_out, inode, first, last)
+
+    async def _in_thread(self, call: Callable[..., None], *arguments: object) -> None:
+        with self.long_request():
+            await trio.to_thread.run_sync(call, *arguments, limiter=self._limiter)
 
     @contextmanager
     def long_request(self) -> Iterator[None]:
@@ -209,6 +231,23 @@ class Inspection:
 
     async def _reap(self, inode: Inode, _uid: int) -> Iterable[Line]:
         return [self._reaping.policy(inode)]
+
+    @staticmethod
+    async def _locked(inode: Inode, _uid: int) -> Iterable[Line]:
+        return [Lock(on=bool(inode.locked))]
+
+
+def _require_owner(inode: Inode, caller: Caller) -> None:
+    if caller.uid not in {0, inode.uid}:
+        raise AnonfsError(errno.EPERM, "for root and the owner of the file")
+
+
+def _parsed_lock(value: bytes) -> Lock:
+    """What ``value`` asks for. Raises AnonfsError: EINVAL."""
+    try:
+        return Lock.parse(value.decode("ascii"))
+    except ValueError as error:
+        raise AnonfsError(errno.EINVAL, str(error)) from error
 
 
 def _parsed_reap(value: bytes, caller: Caller) -> Reap:

@@ -118,7 +118,7 @@ class Paging:
             if isinstance(found, OnePageRead) and thread.begin(found):
                 return
             thread.let_lead()
-            self._perform(found)
+            self.perform(found)
         thread.reply(found.data)
 
     def end_read(self, read: OnePageRead, page: memoryview, error: OSError | None) -> int:
@@ -239,7 +239,7 @@ class Paging:
             if load is None:
                 return
             thread.let_lead()
-            self._perform(load)
+            self.perform(load)
 
     def _make_room(self, wanted: int, patience: float) -> None:
         """Have frames freed; a disk that fails has until ``patience`` to recover.
@@ -253,7 +253,8 @@ class Paging:
                 raise
             self._reclaim.room.wait(_HOLD_SECONDS)
 
-    def _perform(self, work: Work) -> None:
+    def perform(self, work: Work) -> None:
+        """Do ``work`` with the lock held, as `EngineLock.perform`, and log what is lost."""
         try:
             self._lock.perform(work)
         except BadPageError as error:
@@ -279,7 +280,7 @@ class Paging:
         """
         with self._lock:
             while (cut := self._work_before_truncate(inode, size)) is not None:
-                self._perform(cut)
+                self.perform(cut)
                 if inode.info is not None and self._memory.is_cut(inode.info, size, cut):
                     break
             self._filesystem.truncate(inode, size, cut)

@@ -113,7 +113,7 @@ class Reclaim:
     def is_behind(self) -> bool:
         """Whether frames come faster than they go to swap."""
         frames, budget = self._memory.frames, self._budget
-        return budget.is_exceeded and frames.used > budget.staging and self._can_swap
+        return budget.is_exceeded and frames.evictable > budget.staging and self._can_swap
 
     @property
     def _can_swap(self) -> bool:
@@ -214,10 +214,12 @@ class Reclaim:
     def swap_out(self, inode: Inode, first: int, last: int) -> None:
         """Have pages ``first`` to ``last`` leave the page cache and core; for a thread.
 
+        Those of a locked inode stay, without a word, as madvise(2) has it after SHM_LOCK.
+
         Raises OSError: ENOSPC, swap is full.
         """
         info = inode.info
-        if info is None:
+        if info is None or info.locked:
             return
         with self._one_unload:
             with self._lock:
@@ -267,7 +269,7 @@ class Reclaim:
         frames, budget = self._memory.frames, self._budget
         # The unloading thread may be waiting for write-backs that need frames.
         reclaiming = self._reclaiming or budget.is_short
-        wanted = frames.used - budget.staging // 2 if reclaiming else 0
+        wanted = frames.evictable - budget.staging // 2 if reclaiming else 0
         if frames.free < self._low:
             wanted = max(wanted, self._high - frames.free)
         return wanted

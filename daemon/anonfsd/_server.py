@@ -31,6 +31,7 @@ from anonfsd._guard import Guard
 from anonfsd._inode_lock import InodeLock
 from anonfsd._inspection import Inspection
 from anonfsd._io_flusher import become_io_flusher, memory_is_limited
+from anonfsd._locking import Locking
 from anonfsd._meminfo import MemStats
 from anonfsd._mounts import (
     abort,
@@ -144,6 +145,7 @@ class _Server:
             self._read_ahead.ask,
             told,
         )
+        self._locking = Locking(self._filesystem, self.lock, self._reclaim, paging.perform)
         reads = swap.async_reads(_READS)
         self._connection = Connection(
             device, self._operations, paging, self._events, reads, inode_lock.granted
@@ -158,7 +160,7 @@ class _Server:
         device = self._mounted.device
         self._operations.rings = rings = Rings(self._filesystem, device, self._told)
         self._operations.inspection = inspection = Inspection(
-            self._filesystem, rings, self._reclaim.swap_out
+            self._filesystem, rings, self._reclaim.swap_out, self._locking.lock
         )
         stats = MemStats(self._filesystem, self._budget, rings, self._swap_path)
         attaching = self._attaching(rings)

@@ -12,6 +12,7 @@ from tests.cli.conftest import Run
 VALUES = {
     "kind": "shared\n",
     "reap": "never",
+    "lock": "off",
     "pages": "total=3 none=1 in_core=1 on_swap=1\n",
     "reserved": "pages=2\n",
     "pagemap": "0-0 in_core\n1-1 on_swap\n2-2 none\n",
@@ -60,6 +61,12 @@ def test_stat_of_a_file_that_goes_by_itself(
     assert json.loads(run("stat", file, "--json").out)["reap"] == policy
 
 
+def test_stat_of_a_locked_file(run: Run, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(VALUES, "lock", "on")
+    assert run("stat", file).out.splitlines()[-1] == "locked in core"
+    assert json.loads(run("stat", file, "--json").out)["locked"]
+
+
 def test_stat_as_json(run: Run, file: Path) -> None:
     assert json.loads(run("stat", file, "--json").out) == {
         "path": str(file),
@@ -69,6 +76,7 @@ def test_stat_as_json(run: Run, file: Path) -> None:
         "reserved": {"pages": 2},
         "counts": {"dentry": 4, "areas": 2, "opens": 1, "links": 1, "loaded_ptes": 7},
         "reap": "never",
+        "locked": False,
     }
 
 

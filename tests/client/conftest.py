@@ -50,6 +50,7 @@ def attributes(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
         "user.anonfs.ring": "7 1000-3000 4096 rw-s\n8 - 0 r--s\n...\n",
         "user.anonfs.count": "dentry=3 areas=2 opens=0 links=1 loaded_ptes=5\n",
         "user.anonfs.reap": "never\n",
+        "user.anonfs.lock": "off\n",
     }
 
     def getxattr(_file: object, name: str) -> bytes:

@@ -35,7 +35,9 @@ class Looked:
         self.looks = 0
         self.swapped: list[tuple[int, int, int]] = []
         rings = cast("Rings", SimpleNamespace(look=self._look, loaded_ptes=self._loaded_ptes))
-        self.inspection = Inspection(self.filesystem, rings, self._swap_out)
+        self.inspection = Inspection(
+            self.filesystem, rings, self._swap_out, self.filesystem.promising.lock
+        )
 
     async def _look(self) -> None:
         self.looks += 1
@@ -98,7 +100,7 @@ def test_only_files_have_them(looked: Looked) -> None:
         _refused(partial(looked.get, "kind", inode=inode), errno.ENODATA)
         _refused(partial(looked.set, "swapout", b"all", inode), errno.EPERM)
     names = {name.decode() for name in looked.inspection.names(looked.inode)}
-    short = "kind", "pages", "reserved", "pagemap", "ring", "count", "reap", "swapout"
+    short = {"kind", "pages", "reserved", "pagemap", "ring", "count", "reap", "lock", "swapout"}
     assert names == {f"user.anonfs.{name}" for name in short}
 
 
@@ -245,7 +247,7 @@ def test_an_error_of_swap_out_is_passed_on(looked: Looked) -> None:
 
     looked.filesystem.truncate(looked.inode, PAGE_SIZE)
     rings = cast("Rings", SimpleNamespace())
-    inspection = Inspection(looked.filesystem, rings, fail)
+    inspection = Inspection(looked.filesystem, rings, fail, looked.filesystem.promising.lock)
     call = lambda: _run(inspection.set, looked.inode, b"user.anonfs.swapout", b"all", ROOT_CALLER)
     _refused(call, errno.ENOSPC)
 
@@ -274,3 +276,26 @@ def test_last_attach_means_the_group_of_who_writes_it_or_says(looked: Looked) ->
     _refused(lambda: looked.set("reap", b"last-attach", caller=unseen), errno.EINVAL)
     for bad in (b"", b"last", b"never 1", b"last-attach 0", b"last-attach -1", b"\xff"):
         _refused(lambda value=bad: looked.set("reap", value), errno.EINVAL)  # type: ignore[misc]
+
+
+def test_lock_is_for_root_and_the_owner_and_as_far_as_there_are_frames(looked: Looked) -> None:
+    looked.filesystem.set_attributes(looked.inode, uid=OWNER)
+    assert looked.get("lock") == "off"
+    _refused(lambda: looked.set("lock", b"on", caller=Caller(OTHER, 1)), errno.EPERM)
+    looked.set("lock", b" on\n", caller=Caller(OWNER, 1))
+    assert looked.get("lock", OTHER) == "on"
+    _refused(lambda: looked.set("lock", b"off", caller=Caller(OTHER, 1)), errno.EPERM)
+    looked.set("lock", b"off", caller=Caller(OWNER, 1))
+    assert looked.get("lock") == "off"
+    for bad in (b"", b"ON", b"1", b"on off", b"\xff"):
+        _refused(lambda value=bad: looked.set("lock", value), errno.EINVAL)  # type: ignore[misc]
+    looked.filesystem.truncate(looked.inode, PAGE_SIZE)
+    _refused(lambda: looked.set("lock", b"on"), errno.ENOMEM)
+    assert looked.get("lock") == "off"
+    looked.filesystem.truncate(looked.inode, 0)
+    looked.set("lock", b"on")
+    full = b"user.anonfs.lock"
+    remove = looked.inspection.remove
+    _refused(lambda: _run(remove, looked.inode, full, Caller(OTHER, 1)), errno.EPERM)
+    _run(remove, looked.inode, full, Caller(0, 1))
+    assert looked.get("lock") == "off"

@@ -139,7 +139,7 @@ def test_it_can_be_written_but_not_read_and_the_others_the_other_way(client: Cli
     with client.map("a", PAGE_SIZE) as memory:
         names = set(os.listxattr(memory.fileno()))
         read_only = ("kind", "pages", "reserved", "pagemap", "ring", "count")
-        assert names == {f"user.anonfs.{name}" for name in (*read_only, "reap", "swapout")}
+        assert names == {f"user.anonfs.{name}" for name in (*read_only, "lock", "reap", "swapout")}
         with pytest.raises(PermissionError):
             os.getxattr(memory.fileno(), "user.anonfs.swapout")
         for name in read_only:

@@ -1,12 +1,13 @@
 """The engine against byte arrays: any sequence of calls gives the bytes that it should.
 
 Evictions begin, run and end one by one, in any order, with whatever else in between; the disk
-fails for a while, in all or at some slots.
+fails for a while, in all or at some slots. What is in core of a locked inode stays there.
 """
 
 import contextlib
 import errno
 
+import numpy as np
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -41,6 +42,7 @@ class EngineMachine(RuleBasedStateMachine):
         self.memory = Memory(self.image, SwapArea(self.store, lambda: self.seconds))
         self.infos: list[AnonInodeInfo] = [self.memory.create(Ino(n)) for n in (1, 2)]
         self.models = [bytearray(), bytearray()]
+        self.swapped: list[set[int]] = [set(), set()]
         self.begun: list[Eviction] = []
         self.ran: list[Eviction] = []
         self.reads: list[tuple[SwapRead, bytes]] = []
@@ -184,6 +186,25 @@ class EngineMachine(RuleBasedStateMachine):
             self.take_all_frames(1 - which, fill)
             self.truncate(which, page * PAGE_SIZE + inside, at)
 
+    # -- locking -----------------------------------------------------------------------------
+
+    @rule(which=_WHICH, all_of_it=st.booleans())
+    def lock(self, which: int, all_of_it: bool) -> None:
+        info = self.infos[which]
+        if not info.locked:
+            self.memory.lock(info)
+        if all_of_it:
+            try:
+                sync.bring_in(self.memory, info)
+            except OSError as error:
+                assert error.errno in _REFUSALS  # noqa: PT017
+            else:
+                assert info.on_swap == 0
+
+    @rule(which=_WHICH)
+    def unlock(self, which: int) -> None:
+        self.memory.unlock(self.infos[which])
+
     # -- the disk ----------------------------------------------------------------------------
 
     @rule(slot=st.integers(1, _SLOTS), reads=st.booleans(), writes=st.booleans())
@@ -200,6 +221,11 @@ class EngineMachine(RuleBasedStateMachine):
     @invariant()
     def check(self) -> None:
         self.memory.check_invariants()
+        for which, info in enumerate(self.infos):
+            entries = info.entries(0, _PAGES + 6)
+            swapped = set(np.flatnonzero(states(entries) == PageState.ON_SWAP).tolist())
+            assert not info.locked or swapped <= self.swapped[which], "a locked page went to swap"
+            self.swapped[which] = swapped
 
     def teardown(self) -> None:
         self.mend_disk(2.0)
@@ -208,6 +234,7 @@ class EngineMachine(RuleBasedStateMachine):
         while self.reads:
             self.end_read(0)
         for which, info in enumerate(self.infos):
+            self.unlock(which)
             self.read(which, 0, (_PAGES + 6) * PAGE_SIZE)
             self.memory.delete(info)
         self.memory.check_invariants()

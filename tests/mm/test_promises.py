@@ -54,3 +54,30 @@ def test_refusals_are_told() -> None:
         memory.promises.make(98)
         raises_enospc(memory.promises, 3)
     assert told == [(3, 2)]
+
+
+def test_locked_pages_are_promised_frames_and_those_are_few() -> None:
+    with engine(frames=656, slots=4000) as memory:
+        promises = memory.promises
+        assert promises.lockable == 100
+        promises.make(150)
+        promises.lock(60)
+        with pytest.raises(AnonfsError) as caught:
+            promises.lock(41)
+        assert caught.value.errno == errno.ENOMEM
+        with pytest.raises(AnonfsError) as caught:
+            promises.make(41, locked=True)
+        assert caught.value.errno == errno.ENOSPC
+        promises.make(40, locked=True)
+        promises.check_invariants(190, 100)
+        promises.give_back(90, locked=True)
+        promises.unlock(10)
+        with pytest.raises(InvariantError):
+            promises.check_invariants(100, 1)
+        promises.check_invariants(100)
+
+
+def test_a_small_arena_has_nothing_to_lock() -> None:
+    with engine(frames=256, slots=4000) as memory:
+        assert memory.promises.lockable == 0
+        memory.promises.lock(0)

@@ -41,7 +41,7 @@ class Mount:
         operations.rings = self.rings = FakeRings()
         operations.inspection = FakeInspection()
         rings: Any = self.rings
-        inspection = Inspection(self.filesystem, rings, _swap_out)
+        inspection = Inspection(self.filesystem, rings, _swap_out, self.filesystem.promising.lock)
         stats = MemStats(self.filesystem, FRAMES * PAGE_SIZE, rings)
         operations.tree = Tree(self.filesystem, stats, inspection)
         self.ops = operations

@@ -68,7 +68,9 @@ def test_listings(mount: Mount, monkeypatch: pytest.MonkeyPatch, room: int) -> N
     expected = {
         (): ["meminfo", "swaps", "inodes", "events", "socket"],
         ("inodes",): [file],
-        ("inodes", file): ["name", "kind", "pages", "reserved", "pagemap", "ring", "count", "reap"],
+        ("inodes", file): [
+            *("name", "kind", "pages", "reserved", "pagemap", "ring", "count", "reap", "lock")
+        ],
     }
     listing = Listing(monkeypatch, room)
     for names, entries in expected.items():
