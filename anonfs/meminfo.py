@@ -111,6 +111,7 @@ class MemInfo:
         swap_cached: loaded pages that are also on swap, so that they can be dropped at once.
         swap_retired: slots that are not used any more, since they failed.
         promised, promisable: what files were promised a place for, and what is left to promise.
+        locked, lockable: of what was promised, what has to stay in core; what can be locked still.
         inodes: how many there are, of any type.
         dirty: what was stored through mappings and has not been written back. Known to a daemon
             that runs as root.
@@ -130,6 +131,8 @@ class MemInfo:
     swap_retired: int = _memory("SwapRetired")
     promised: int = _memory("Promised")
     promisable: int = _memory("Promisable")
+    locked: int = _memory("Locked")
+    lockable: int = _memory("Lockable")
     inodes: int = _count("Inodes")
     areas: int | None = _count("Areas", default=None)
     counters: Counters = field(default_factory=Counters)

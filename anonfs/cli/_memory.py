@@ -1,4 +1,4 @@
-"""``anonfs stat`` of a mount: what its memory costs, as a bar and in numbers.
+"""``anonfs stat`` of a mount: what its memory costs, as a bar and in numbers, and its limits.
 
 The bar is as long as the budget, or as the cost where that is more::
 
@@ -13,8 +13,9 @@ from pathlib import Path
 
 from rich.text import Text
 
+from anonfs.cli._limits import limit_rows, user_rows
 from anonfs.cli._output import console, print_columns, print_json
-from anonfs.client import meminfo, swaps
+from anonfs.client import limits, meminfo, swaps
 from anonfs.meminfo import MemInfo
 from anonfs.units import format_size
 
@@ -29,10 +30,11 @@ _NAMES = ("frames used", "frames free", "loaded", "left of the budget")
 
 def show_memory(mount: Path, *, as_json: bool) -> None:
     """Show what the memory of the anonfs at ``mount`` costs. Raises OSError."""
-    info = meminfo(mount)
+    info, limited = meminfo(mount), limits(mount)
     if as_json:
         areas = [asdict(area) for area in swaps(mount)]
-        print_json({"path": str(mount), "meminfo": asdict(info), "swaps": areas})
+        document = {"path": str(mount), "meminfo": asdict(info), "swaps": areas}
+        print_json({**document, **asdict(limited)})
         return
     out = console()
     out.print(f"{mount}: budget {format_size(info.budget)}, cost {format_size(info.cost)}")
@@ -43,6 +45,9 @@ def show_memory(mount: Path, *, as_json: bool) -> None:
     print_columns([(name, format_size(size)) for name, size in _sizes(info)], right=(1,))
     areas_known = "" if info.areas is None else f", vm areas {info.areas}"
     out.print(f"inodes {info.inodes}{areas_known}")
+    for rows in (limit_rows(limited), user_rows(limited)):
+        if rows:
+            print_columns(rows, right=(1, 2, 3))
     counted = asdict(info.counters).items()
     events = [(name, str(count)) for name, count in counted if count]
     if events:
@@ -91,3 +96,4 @@ def _sizes(info: MemInfo) -> Iterator[tuple[str, int]]:
     yield "  retired", info.swap_retired
     yield "promised", info.promised
     yield "promisable", info.promisable
+    yield "locked", info.locked

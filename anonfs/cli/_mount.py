@@ -12,13 +12,21 @@ import select
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from anonfs.cli._errors import CommandError
+from anonfs.cli._limits import (
+    LimitOptions,
+    MaxFilesPerUserOption,
+    MaxLockedPerUserOption,
+    MaxPerUserOption,
+    MaxSegmentOption,
+    SizeOption,
+)
 from anonfs.units import parse_size
 
 __all__ = ["mount"]
@@ -39,6 +47,7 @@ class Plan:
     swap_size: str
     keep_swap: bool
     overcommit: bool
+    limits: LimitOptions = field(default_factory=LimitOptions)
 
     def command(self) -> list[str]:
         """The daemon's command line; paths are absolute, since it runs in ``/``."""
@@ -48,7 +57,8 @@ class Plan:
             command += ["--swap", str(self.swap)]
         command += ["--swap-size", self.swap_size]
         command += ["--keep-swap"] if self.keep_swap else []
-        return [*command, "--overcommit"] if self.overcommit else command
+        command += ["--overcommit"] if self.overcommit else []
+        return [*command, *self.limits.words()]
 
 
 def mount(
@@ -69,6 +79,11 @@ def mount(
     overcommit: Annotated[
         bool, typer.Option("--overcommit", help="Let sizes exceed budget and swap.")
     ] = False,
+    size: SizeOption = None,
+    max_segment: MaxSegmentOption = None,
+    max_per_user: MaxPerUserOption = None,
+    max_files_per_user: MaxFilesPerUserOption = None,
+    max_locked_per_user: MaxLockedPerUserOption = None,
     log: Annotated[
         Path | None, typer.Option(metavar="PATH", help="Where the daemon writes its log.")
     ] = None,
@@ -78,12 +93,13 @@ def mount(
 ) -> None:
     """Mount an anonfs at DIR and leave its daemon running in the background."""
     _require_daemon()
-    for size in (budget, swap_size):
-        _require_size(size)
+    limits = LimitOptions(size, max_segment, max_per_user, max_files_per_user, max_locked_per_user)
+    for text in (budget, swap_size, *limits.sizes):
+        _require_size(text)
     if foreground and log is not None:
         raise CommandError("--log is for a mount in the background")
     swap = None if swap is None else swap.absolute()
-    plan = Plan(Path(directory).absolute(), budget, swap, swap_size, keep_swap, overcommit)
+    plan = Plan(Path(directory).absolute(), budget, swap, swap_size, keep_swap, overcommit, limits)
     if foreground:
         os.execv(sys.executable, plan.command())  # noqa: S606 - a list, no shell
     _start(plan.command(), (log or default_log()).absolute())

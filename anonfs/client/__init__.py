@@ -28,7 +28,7 @@ from anonfs.client._file import File
 from anonfs.client._inspect import Inspection, Target, inspect, lock, reap, swap_out, unlock
 from anonfs.client._mapping import Mapping
 from anonfs.client._mount_table import FS_TYPE, Mount, anonfs_at, anonfs_mounts, mount_at
-from anonfs.client._tree import meminfo, swaps
+from anonfs.client._tree import limits, meminfo, swaps
 from anonfs.client._userfaultfd import new_userfaultfd
 from anonfs.client._watch import Watch, WatchOperations, watch
 
@@ -56,6 +56,7 @@ __all__ = [
     "default_mountpoint",
     "find_mount",
     "inspect",
+    "limits",
     "lock",
     "meminfo",
     "mount_at",

@@ -19,8 +19,9 @@ from anonfs.client._file import File
 from anonfs.client._inspect import Inspection, Target, inspect, lock, reap, swap_out, unlock
 from anonfs.client._mapping import Mapping
 from anonfs.client._names import split_name
-from anonfs.client._tree import meminfo
+from anonfs.client._tree import limits, meminfo
 from anonfs.client._watch import Callback, Watch, watch
+from anonfs.limits import LimitInfo
 from anonfs.meminfo import MemInfo
 
 __all__ = ["Client", "Entry", "connect"]
@@ -167,6 +168,11 @@ class Client:
         """What the memory of the mount costs, see `anonfs.client.meminfo`."""
         self._require_device(self.mount.stat())
         return meminfo(self.mount)
+
+    def limits(self) -> LimitInfo:
+        """What files may come to, see `anonfs.client.limits`."""
+        self._require_device(self.mount.stat())
+        return limits(self.mount)
 
     def watch(
         self,

@@ -11,9 +11,10 @@ from pathlib import Path
 from anonfs.client._choice import find_mount
 from anonfs.client._errors import NotAnonfsError, explained
 from anonfs.client._mount_table import mount_of, mounts_of_device
+from anonfs.limits import LimitInfo
 from anonfs.meminfo import MemInfo, SwapUsage, parse_swaps
 
-__all__ = ["meminfo", "swaps", "tree_file", "whole_attribute"]
+__all__ = ["limits", "meminfo", "swaps", "tree_file", "whole_attribute"]
 
 _TREE = ".anonfs"
 
@@ -31,6 +32,14 @@ def meminfo(mount: str | os.PathLike[str] | None = None) -> MemInfo:
 def swaps(mount: str | os.PathLike[str] | None = None) -> list[SwapUsage]:
     """The swap areas of an anonfs; errors as of `meminfo`."""
     return parse_swaps(_read(find_mount(mount), "swaps"))
+
+
+def limits(mount: str | os.PathLike[str] | None = None) -> LimitInfo:
+    """What the files of an anonfs may come to, and those of each user do; errors as of `meminfo`.
+
+    Root and the mount's owner are told of all users, others of themselves.
+    """
+    return LimitInfo.parse(_read(find_mount(mount), "limits"))
 
 
 def _read(directory: Path, name: str) -> str:

@@ -10,6 +10,7 @@ from anonfs.vfs._filesystem import ROOT, FileSystem, NewInode
 from anonfs.vfs._inode import Inode
 from anonfs.vfs._list import ListHead
 from anonfs.vfs._paths import path_of
+from anonfs.vfs._quotas import Quotas
 
 __all__ = [
     "NAME_MAX",
@@ -20,5 +21,6 @@ __all__ = [
     "Inode",
     "ListHead",
     "NewInode",
+    "Quotas",
     "path_of",
 ]

@@ -12,11 +12,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from anonfs.errors import AnonfsError, require
+from anonfs.limits import Limits, Usage
 from anonfs.mm import Image, Memory, PageCut
 from anonfs.units import MAX_FILE_SIZE, Ino
 from anonfs.vfs._directory import Directory, check_name
 from anonfs.vfs._inode import Inode
 from anonfs.vfs._promising import Promising
+from anonfs.vfs._quotas import Quotas
 from anonfs.vfs._reaping import Reaping
 from anonfs.vfs._xattrs import Xattrs
 
@@ -25,6 +27,8 @@ __all__ = ["ROOT", "FileSystem", "NewInode"]
 ROOT = Ino(1)
 """The inode number of the root, which FUSE prescribes."""
 
+_NONE = Limits()
+_ONE_FILE = Usage(files=1)
 _PERMISSIONS = 0o7777
 _TIMES = {"atime", "mtime", "ctime"}
 _TIME_MAX = (1 << 63) - 1
@@ -45,8 +49,9 @@ class FileSystem:
     """The inodes of a mount by number, and the calls on them.
 
     Its `delete` is the delete operation of every dentry. ``opens`` counts the open file
-    descriptions of all inodes. With ``overcommit`` sizes are free, see `Promising`. Whoever is
-    ``on_delete`` is told of each file with pages before it is deleted.
+    descriptions of all inodes. With ``overcommit`` sizes are free, see `Promising`, and in any case
+    within ``limits``, see `Quotas`; those of users are not for root and the owner of the ``root``
+    directory. Whoever is ``on_delete`` is told of each file with pages before it is deleted.
     """
 
     def __init__(
@@ -57,13 +62,15 @@ class FileSystem:
         now: Callable[[], int] = time.time_ns,
         *,
         overcommit: bool = False,
+        limits: Limits = _NONE,
     ) -> None:
         self.memory = memory
         self.inodes: dict[Ino, Inode] = {}
         self.opens = 0
         self.on_delete: Callable[[Inode], None] | None = None
         self.xattrs = Xattrs(image.blobs, now)
-        self.promising = Promising(memory, self.inodes, overcommit=overcommit)
+        self.quotas = Quotas(limits, exempt={0, root.uid})
+        self.promising = Promising(memory, self.inodes, self.quotas, overcommit=overcommit)
         self.reaping = Reaping(self.xattrs)
         self._image = image
         self._now = now
@@ -161,7 +168,8 @@ class FileSystem:
         In a setgid directory it gets the group of the directory, and a directory that bit too.
 
         Raises:
-            AnonfsError: EEXIST, ENOSPC, ENAMETOOLONG, EINVAL for a name or a type that cannot be.
+            AnonfsError: EEXIST, ENOSPC, ENAMETOOLONG, EINVAL for a name or a type that cannot be,
+                EDQUOT for one file too many of its user.
         """
         above, directory = self._vacant(parent, name)
         if above.mode & stat.S_ISGID:
@@ -186,12 +194,13 @@ class FileSystem:
             raise AnonfsError(errno.EINVAL, f"mode {new.mode:o} names no type of file")
         if len(new.target) >= 4096:
             raise AnonfsError(errno.ENAMETOOLONG, "target of a symbolic link")
-        target = self._image.blobs.put(new.target)
-        try:
-            ino = Ino(self._image.inodes.allocate())
-        except OSError:
-            self._image.blobs.drop(target)
-            raise
+        with self.quotas.charging(new.uid, _ONE_FILE):
+            target = self._image.blobs.put(new.target)
+            try:
+                ino = Ino(self._image.inodes.allocate())
+            except OSError:
+                self._image.blobs.drop(target)
+                raise
         inode = Inode(self._image, ino, self)
         inode.uid, inode.gid, inode.rdev, inode.target = new.uid, new.gid, new.rdev, target
         inode.size = len(new.target)
@@ -376,7 +385,12 @@ class FileSystem:
 
         ctime is now unless it is given. A time beyond what a word of nanoseconds holds, as after
         the year 2262, becomes the last (or the first) that it does.
+
+        Raises:
+            AnonfsError: EDQUOT, a new owner may not have so much; nothing was changed.
         """
+        if "uid" in changes:
+            self.quotas.transfer(inode.uid, changes["uid"], self.promising.usage(inode))
         if "mode" in changes:
             changes["mode"] = inode.mode & ~_PERMISSIONS | changes["mode"] & _PERMISSIONS
         for name in changes.keys() & _TIMES:
@@ -399,7 +413,7 @@ class FileSystem:
         """Give ``inode`` a size in bytes; ``cut`` is as for `Memory.truncate`.
 
         Raises:
-            AnonfsError: ENOSPC, or see `check_size`; nothing was changed.
+            AnonfsError: ENOSPC, EDQUOT, or see `check_size`; nothing was changed.
         """
         self.check_size(inode, size)
         self.promising.grow(inode, size)

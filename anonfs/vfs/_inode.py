@@ -41,14 +41,15 @@ class Inode:
 
     Sizes are bytes, times nanoseconds since the epoch, ``target`` and ``xattrs`` blobs. ``opens``
     counts open file descriptions, ``lookups`` the kernel's references that FORGET will return.
-    ``promised`` pages have a place for certain, and ``writes`` are under way: see `Promising`.
-    While it is ``locked`` its pages stay in core, see `Promising`.
+    ``promised`` pages have a place for certain, ``charged`` ones count for its owner, and
+    ``writes`` are under way; while it is ``locked`` its pages stay in core: see `Promising`.
     ``place`` is where it was last given a name, for `path_of`.
     ``was_mapped`` says that one of the opens had a mapping for certain, see `Reaping`.
     """
 
     __slots__ = (
         "base",
+        "charged",
         "dentry",
         "directory",
         "info",
@@ -88,6 +89,7 @@ class Inode:
         self.lookups = 0
         self.place: tuple[Ino, bytes] | None = None
         self.promised = 0
+        self.charged = 0
         self.writes = 0
         self.was_mapped = False
 

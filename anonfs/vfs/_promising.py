@@ -1,4 +1,4 @@
-"""Promising: the pages that each inode is promised a place for.
+"""Promising: the pages that an inode is promised a place for, and those that its owner is charged.
 
 By default those are the pages up to its size, whether they exist or not, so that what fails for
 want of room is the ftruncate(2) or write(2) that would make it larger, and never a store to a
@@ -16,29 +16,42 @@ well or not, the inode keeps what it needs and the rest is given back::
     promised   ├──────────────────────┤ while it lasts; then as many as the size has
 
 The pages of a locked inode are promised a place in core, those that it gets later included.
+
+The owner of an inode is charged the pages of its size, with ``overcommit`` or not, see `Quotas`.
+Charges follow sizes and writes as promises do by default.
 """
 
+import errno
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import numpy as np
 
-from anonfs.errors import require
+from anonfs.errors import AnonfsError, require
+from anonfs.limits import Usage
 from anonfs.mm import AnonInodeInfo, Memory
 from anonfs.units import PAGE_SHIFT, Ino, pages_for
 from anonfs.vfs._inode import Inode
+from anonfs.vfs._quotas import Quotas
 
 __all__ = ["Promising"]
 
 
 class Promising:
-    """Makes promises to ``inodes``: ``inode.promised`` is how many pages, ``writes`` is ours."""
+    """Makes promises to ``inodes`` and charges their owners in ``quotas``.
 
-    def __init__(self, memory: Memory, inodes: Mapping[Ino, Inode], *, overcommit: bool) -> None:
+    ``inode.promised`` and ``inode.charged`` are how many pages; ``writes`` is ours, too.
+    """
+
+    def __init__(
+        self, memory: Memory, inodes: Mapping[Ino, Inode], quotas: Quotas, *, overcommit: bool
+    ) -> None:
         self._memory = memory
         self._promises = memory.promises
         self._loaded = memory.loaded
         self._inodes = inodes
+        self._quotas = quotas
         self._overcommit = overcommit
 
     @contextmanager
@@ -46,9 +59,9 @@ class Promising:
         """A write of ``size`` bytes at ``offset``, which has room from here to the end.
 
         Raises:
-            AnonfsError: ENOSPC; nothing was changed.
+            AnonfsError: ENOSPC, EDQUOT; nothing was changed.
         """
-        self._raise_to(inode, self._wanted(inode, offset, size))
+        self._reserve(inode, pages_for(offset + size), self._wanted(inode, offset, size))
         inode.writes += 1
         written = False
         try:
@@ -56,9 +69,10 @@ class Promising:
             written = True
         finally:
             inode.writes -= 1
+            self._refund(inode)
             # With overcommit each page had its promise, and there is nothing to give back.
             if not (written and self._overcommit):
-                self.settle(inode)
+                self._settle_promise(inode)
 
     def _wanted(self, inode: Inode, offset: int, size: int) -> int:
         """The pages that ``inode`` has to be promised before a write."""
@@ -91,29 +105,63 @@ class Promising:
             self._give_back(inode, holes)
 
     def grow(self, inode: Inode, size: int) -> None:
-        """Promise what ``inode`` needs to have ``size`` bytes. Raises AnonfsError: ENOSPC."""
-        if inode.info is not None and not self._overcommit:
-            self._raise_to(inode, pages_for(size))
+        """Promise what ``inode`` needs to have ``size`` bytes, and charge it.
+
+        Raises:
+            AnonfsError: ENOSPC, EDQUOT; nothing was changed.
+        """
+        if inode.info is not None:
+            pages = pages_for(size)
+            self._reserve(inode, pages, 0 if self._overcommit else pages)
+
+    def _reserve(self, inode: Inode, pages: int, promised: int) -> None:
+        """Charge ``inode`` ``pages`` at least, and have at least so many ``promised``."""
+        if pages <= inode.charged:
+            self._raise_to(inode, promised)
+            return
+        self._quotas.check_file(pages)
+        with self._quotas.charging(inode.uid, Usage(pages=pages - inode.charged)):
+            self._raise_to(inode, promised)
+        inode.charged = pages
+
+    def _refund(self, inode: Inode) -> None:
+        """Charge ``inode`` no more than its size, unless a write is under way."""
+        spare = inode.charged - (0 if inode.info is None else pages_for(inode.size))
+        if spare > 0 and not inode.writes:
+            self._quotas.refund(inode.uid, Usage(pages=spare))
+            inode.charged -= spare
 
     def _raise_to(self, inode: Inode, pages: int) -> None:
         if pages <= inode.promised:
             return
         spare = inode.promised
-        locked = bool(inode.locked)
-        room = min(self._promises.free, self._promises.lockable) if locked else self._promises.free
-        if self._overcommit and pages - inode.promised > room:
+        if self._overcommit and pages - inode.promised > self._room(inode):
             self._settle_all()
         spare -= inode.promised
-        self._promises.make(pages - spare - inode.promised, locked=locked)
-        inode.promised = pages - spare
+        more = pages - spare - inode.promised
+        if inode.locked:
+            with self._quotas.charging(inode.uid, Usage(locked=more)):
+                self._promises.make(more, locked=True)
+        else:
+            self._promises.make(more)
+        inode.promised += more
+
+    def _room(self, inode: Inode) -> int:
+        """The pages that can still be promised to ``inode``."""
+        promises = self._promises
+        return min(promises.free, promises.lockable) if inode.locked else promises.free
 
     def _settle_all(self) -> None:
         """Look for promises that nobody needs: pages that turned out to be zeros are not told."""
         for inode in self._inodes.values():
-            self.settle(inode)
+            self._settle_promise(inode)
 
     def settle(self, inode: Inode) -> None:
         """Give back what ``inode`` does not need, unless a write is under way."""
+        self._refund(inode)
+        self._settle_promise(inode)
+
+    def _settle_promise(self, inode: Inode) -> None:
         spare = inode.promised - self._needed(inode)
         if spare > 0 and not inode.writes:
             self._give_back(inode, spare)
@@ -121,6 +169,12 @@ class Promising:
     def _give_back(self, inode: Inode, pages: int) -> None:
         self._promises.give_back(pages, locked=bool(inode.locked))
         inode.promised -= pages
+        if inode.locked:
+            self._quotas.refund(inode.uid, Usage(locked=pages))
+
+    def usage(self, inode: Inode) -> Usage:
+        """What the owner of ``inode`` is charged for it."""
+        return Usage(inode.charged, 1, inode.promised if inode.locked else 0)
 
     def _needed(self, inode: Inode) -> int:
         if inode.info is None:
@@ -133,8 +187,25 @@ class Promising:
         )
 
     def forget(self, inode: Inode) -> None:
-        """Give back all that ``inode`` was promised: its pages are gone."""
-        self._give_back(inode, inode.promised)
+        """Give back all that ``inode`` was promised and charged: it is gone."""
+        self._quotas.refund(inode.uid, self.usage(inode))
+        inode.charged = 0
+        self._promises.give_back(inode.promised, locked=bool(inode.locked))
+        inode.promised = 0
+
+    @property
+    def capacity(self) -> int:
+        """The pages that files can have in all."""
+        size = self._quotas.size
+        return self._promises.capacity if size is None else min(self._promises.capacity, size)
+
+    @property
+    def free(self) -> int:
+        """The pages that files can still have."""
+        size = self._quotas.size
+        if size is None:
+            return self._promises.free
+        return min(self._promises.free, size - self._quotas.pages)
 
     def lock(self, inode: Inode) -> None:
         """Keep the pages of ``inode`` in core; those on swap are for the caller to bring in.
@@ -142,26 +213,38 @@ class Promising:
         Raises:
             AnonfsError: ENOMEM, not as many can be locked; nothing was changed.
         """
-        if inode.info is not None and not inode.locked:
-            self.settle(inode)
-            self._promises.lock(inode.promised)
-            self._memory.lock(inode.info)
-            inode.locked = 1
+        if inode.info is None or inode.locked:
+            return
+        self.settle(inode)
+        try:
+            with self._quotas.charging(inode.uid, Usage(locked=inode.promised)):
+                self._promises.lock(inode.promised)
+        except AnonfsError as error:
+            raise AnonfsError(errno.ENOMEM, str(error)) from error
+        self._memory.lock(inode.info)
+        inode.locked = 1
 
     def unlock(self, inode: Inode) -> None:
         """Let the pages of ``inode`` go to swap again."""
         if inode.info is not None and inode.locked:
             self._promises.unlock(inode.promised)
+            self._quotas.refund(inode.uid, Usage(locked=inode.promised))
             self._memory.unlock(inode.info)
             inode.locked = 0
 
     def check_invariants(self, inodes: list[Inode]) -> None:
-        """Recount the promises, with ``inodes`` all that there are."""
+        """Recount promises and charges, with ``inodes`` all that there are."""
+        users: dict[int, Usage] = defaultdict(Usage)
         for inode in inodes:
             needed, promised = self._needed(inode), inode.promised
             require(promised >= needed, f"inode {inode.ino}: {promised} of {needed} promised")
             # Pages that turned out to be zeros cease to exist, and nobody is told.
             settled = promised == needed or inode.writes or self._overcommit
             require(settled, f"inode {inode.ino}: {promised} promised, not {needed}")
+            size = 0 if inode.info is None else pages_for(inode.size)
+            charged = inode.charged == size or (inode.writes and inode.charged > size)
+            require(charged, f"inode {inode.ino}: {inode.charged} pages charged, not {size}")
+            users[inode.uid] = users[inode.uid].plus(self.usage(inode))
+        self._quotas.check_invariants(users)
         locked = sum(inode.promised for inode in inodes if inode.locked)
         self._promises.check_invariants(sum(inode.promised for inode in inodes), locked)

@@ -46,6 +46,8 @@ class MemStats:
             swap_retired=memory.swap.retired << PAGE_SHIFT,
             promised=memory.promises.made << PAGE_SHIFT,
             promisable=memory.promises.free << PAGE_SHIFT,
+            locked=memory.promises.locked << PAGE_SHIFT,
+            lockable=memory.promises.lockable << PAGE_SHIFT,
             inodes=len(self.filesystem.inodes),
             counters=self._counters(),
         )

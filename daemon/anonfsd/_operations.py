@@ -236,13 +236,13 @@ class Operations(pyfuse3.Operations):
 
     @answered
     async def statfs(self, ctx: RequestContext) -> StatvfsData:
-        """STATFS: what can be promised in all, and what of it is left."""
+        """STATFS: what files can have in all, and what of it is left."""
         del ctx
-        promises = self.filesystem.memory.promises
+        promising = self.filesystem.promising
         data = StatvfsData()
         data.f_bsize = data.f_frsize = PAGE_SIZE
-        data.f_blocks = promises.capacity
-        data.f_bfree = data.f_bavail = promises.free
+        data.f_blocks = promising.capacity
+        data.f_bfree = data.f_bavail = promising.free
         data.f_files = self.filesystem.most_inodes
         data.f_ffree = data.f_favail = data.f_files - len(self.filesystem.inodes)
         data.f_namemax = NAME_MAX

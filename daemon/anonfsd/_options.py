@@ -8,12 +8,14 @@ from pathlib import Path
 import psutil
 
 from anonfs.client import mount_at
+from anonfs.limits import Limits
 from anonfs.swap import FileStore
 from anonfs.units import NUMBERS, PAGE_SHIFT, PAGE_SIZE, format_size, parse_size
 
 __all__ = ["OptionError", "Options", "parse_arguments"]
 
 _SMALLEST_BUDGET = 512 * PAGE_SIZE  # one leaf; a WRITE of 256 pages must find room in it
+_LOCKED_SHARE = 16  # of the budget, that one user may lock
 _LARGEST_SWAP = NUMBERS * PAGE_SIZE  # of which number 0 means none, and is not used
 
 
@@ -31,6 +33,7 @@ class Options:
     swap_size: int
     keep_swap: bool
     overcommit: bool
+    limits: Limits
     check: bool
 
     @classmethod
@@ -38,11 +41,12 @@ class Options:
         """What was `parse_arguments`, checked. Raises OptionError: a size cannot be had."""
         return cls(
             mountpoint=_resolved(given.mountpoint),
-            budget=_budget(given.budget),
+            budget=(budget := _budget(given.budget)),
             swap=given.swap.absolute() if given.swap else None,
             swap_size=_swap_size(given.swap_size),
             keep_swap=given.keep_swap,
             overcommit=given.overcommit,
+            limits=_limits(given, budget),
             check=given.check,
         )
 
@@ -79,6 +83,11 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--swap-size", default="1G", help="size of the swap file")
     parser.add_argument("--keep-swap", action="store_true", help="leave the file its name")
     parser.add_argument("--overcommit", action="store_true", help="sizes are free, pages are not")
+    parser.add_argument("--size", help="what all files together may have")
+    parser.add_argument("--max-segment", help="what one file may have")
+    parser.add_argument("--max-per-user", help="what all files of a user may have")
+    parser.add_argument("--max-files-per-user", type=int, help="how many files a user may have")
+    parser.add_argument("--max-locked-per-user", help="what a user may lock in core")
     parser.add_argument("--check", action="store_true", help="keep checking invariants (slow)")
     parser.add_argument("--ready-fd", type=int, help="tell on this descriptor when mounted")
     return parser.parse_args(arguments)
@@ -109,6 +118,30 @@ def _swap_size(text: str) -> int:
     if not PAGE_SIZE <= size <= _LARGEST_SWAP:
         bounds = f"between {format_size(PAGE_SIZE)} and {format_size(_LARGEST_SWAP)}"
         raise OptionError(f"--swap-size {text} is not {bounds}")
+    return size & -PAGE_SIZE
+
+
+def _limits(given: argparse.Namespace, budget: int) -> Limits:
+    files = given.max_files_per_user
+    if files is not None and files < 1:
+        raise OptionError(f"--max-files-per-user {files} is too small: 1 is the least")
+    locked = _limit(given.max_locked_per_user, "--max-locked-per-user", least=0)
+    return Limits(
+        size=_limit(given.size, "--size"),
+        segment=_limit(given.max_segment, "--max-segment"),
+        per_user=_limit(given.max_per_user, "--max-per-user"),
+        files_per_user=files,
+        locked_per_user=budget // _LOCKED_SHARE & -PAGE_SIZE if locked is None else locked,
+    )
+
+
+def _limit(text: str | None, option: str, least: int = PAGE_SIZE) -> int | None:
+    """A limit in whole pages. Raises OptionError."""
+    if text is None:
+        return None
+    size = _size(text, option)
+    if size < least:
+        raise OptionError(f"{option} {text} is too small: {format_size(least)} is the least")
     return size & -PAGE_SIZE
 
 

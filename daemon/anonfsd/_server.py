@@ -119,13 +119,15 @@ class _Server:
         mode = stat.S_IFDIR | (0o1777 if others_allowed() else 0o700)
         memory = Memory(image, swap)
         root = NewInode(mode, os.getuid(), os.getgid())
-        self._filesystem = FileSystem(image, memory, root, overcommit=options.overcommit)
+        self._filesystem = FileSystem(
+            image, memory, root, overcommit=options.overcommit, limits=options.limits
+        )
         memory.promises.on_refusal = FirstRefusal(mounted.point, overcommit=options.overcommit)
         self._log = EventLog(self._name_of)
         self._told = told = ToldOperations(self._log)
         self._filesystem.on_delete = told.delete
-        audience = Audience(self._filesystem, os.getuid())
-        self._events = EventStreams(device, EVENTS, self.lock, self._log, audience)
+        self._audience = Audience(self._filesystem, os.getuid())
+        self._events = EventStreams(device, EVENTS, self.lock, self._log, self._audience)
         budget = Budget(options.frames, memory.frames, memory.loaded)
         self._tuning = Tuning(mounted.device)
         files = OwnFiles(mounted, self._tuning)
@@ -165,7 +167,8 @@ class _Server:
         stats = MemStats(self._filesystem, self._budget, rings, self._swap_path)
         attaching = self._attaching(rings)
         socket_name = attaching.name if attaching is not None else ""
-        self._operations.tree = Tree(self._filesystem, stats, inspection, socket_name)
+        tree = Tree(self._filesystem, stats, inspection, self._audience, socket_name)
+        self._operations.tree = tree
         self._token = trio.lowlevel.current_trio_token()
         await self._connection.negotiate()
         self._tuning.apply()

@@ -3,6 +3,7 @@
     .anonfs/                    found by its name in the root, and not listed there
     ├── meminfo                 what the memory of the mount costs
     ├── swaps                   its swap areas
+    ├── limits                  what files may come to, and what those of each user do
     ├── events                  what happens: not a view but a stream, see `EventStreams`
     ├── socket                  where processes attach, a name; empty where they cannot
     └── inodes/
@@ -32,10 +33,19 @@ from pyfuse3 import EntryAttributes, InodeT, ModeT
 from anonfs.errors import AnonfsError
 from anonfs.units import PAGE_SIZE, Ino
 from anonfs.vfs import ROOT, FileSystem, Inode
+from anonfsd._audience import Audience
 from anonfsd._inspection import Inspection
 from anonfsd._meminfo import MemStats
 from anonfsd._reach import Reach
-from anonfsd._views import InodeView, MemInfoView, NameView, SwapsView, TextView, View
+from anonfsd._views import (
+    InodeView,
+    LimitsView,
+    MemInfoView,
+    NameView,
+    SwapsView,
+    TextView,
+    View,
+)
 
 __all__ = ["EVENTS", "NAME", "Tree"]
 
@@ -45,8 +55,8 @@ NAME = b".anonfs"
 _TREE = 1 << 62
 _INO_SHIFT = 8
 _WHICH = (1 << _INO_SHIFT) - 1
-_TOP = (b"", b"meminfo", b"swaps", b"inodes", b"events", b"socket")
-_MEMINFO, _SWAPS, _INODES, _EVENTS, _SOCKET = range(1, 6)
+_TOP = (b"", b"meminfo", b"swaps", b"inodes", b"events", b"socket", b"limits")
+_MEMINFO, _SWAPS, _INODES, _EVENTS, _SOCKET, _LIMITS = range(1, 7)
 _OF_INODE = (b"", b"name", *Inspection.READABLE)
 _NAME = 1
 _PLAIN = re.compile(rb"[1-9]\d{0,15}")
@@ -76,8 +86,14 @@ class Tree:
     """The nodes over ``filesystem``, what they show, and their attributes."""
 
     def __init__(
-        self, filesystem: FileSystem, stats: MemStats, inspection: Inspection, socket: str = ""
+        self,
+        filesystem: FileSystem,
+        stats: MemStats,
+        inspection: Inspection,
+        audience: Audience,
+        socket: str = "",
     ) -> None:
+        self._audience = audience
         self._socket = socket
         self._filesystem = filesystem
         self._stats = stats
@@ -159,6 +175,8 @@ class Tree:
             return MemInfoView(self._stats, self._inspection)
         if node.which == _SWAPS:
             return SwapsView(self._stats)
+        if node.which == _LIMITS:
+            return LimitsView(self._filesystem.quotas, self._audience)
         if node.which == _SOCKET:
             return TextView(self._socket)
         raise AnonfsError(errno.ENXIO, "a stream")

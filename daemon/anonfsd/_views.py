@@ -13,13 +13,24 @@ from typing import NamedTuple, Protocol
 import trio
 
 from anonfs.errors import AnonfsError
+from anonfs.limits import LimitInfo
 from anonfs.meminfo import escaped, render_swaps
-from anonfs.vfs import FileSystem, Inode
+from anonfs.vfs import FileSystem, Inode, Quotas
+from anonfsd._audience import Audience
 from anonfsd._inspection import Inspection, Line
 from anonfsd._meminfo import MemStats
 from anonfsd._reach import names_of
 
-__all__ = ["InodeView", "Look", "MemInfoView", "NameView", "SwapsView", "TextView", "View"]
+__all__ = [
+    "InodeView",
+    "LimitsView",
+    "Look",
+    "MemInfoView",
+    "NameView",
+    "SwapsView",
+    "TextView",
+    "View",
+]
 
 _MANY = 1000
 _RENDER_THREADS = 2
@@ -90,6 +101,27 @@ class SwapsView:
     async def state(self, _uid: int) -> int:
         """Of the swap areas."""
         return hash(tuple(self._stats.swaps()))
+
+
+class LimitsView:
+    """``limits``. Root and the mount's owner see what everybody has, others what they have."""
+
+    def __init__(self, quotas: Quotas, audience: Audience) -> None:
+        self._quotas = quotas
+        self._audience = audience
+
+    async def look(self, uid: int) -> Look:
+        """The limits, and the users that the reader may know of."""
+        text = self._shown(uid).render()
+        return Look(_text([text] if text else []), hash(text))
+
+    async def state(self, uid: int) -> int:
+        """Of them."""
+        return (await self.look(uid)).state
+
+    def _shown(self, uid: int) -> LimitInfo:
+        users, trusted = self._quotas.users, self._audience.is_trusted(uid)
+        return LimitInfo(self._quotas.limits, {u: users[u] for u in users if trusted or u == uid})
 
 
 class InodeView:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from anonfs.cli._memory import bar
+from anonfs.limits import LimitInfo, Limits, Usage
 from anonfs.meminfo import Counters, MemInfo, SwapUsage, render_swaps
 from tests.cli.conftest import Run
 
@@ -27,9 +28,14 @@ INFO = MemInfo(
     swap_retired=0,
     promised=24 * MIB,
     promisable=160 * MIB,
+    locked=3 * MIB,
+    lockable=5 * MIB,
     inodes=5,
     areas=2,
     counters=Counters(swap_in=7),
+)
+LIMITS = LimitInfo(
+    Limits(size=48 * MIB, files_per_user=9), {0: Usage(1, 2), 1000: Usage(512, 3, 256)}
 )
 SWAPS = [SwapUsage("/swap file", "file", 128 * MIB, 28 * MIB)]
 
@@ -41,6 +47,7 @@ def point(tmp_path: Path, mounted_at: Callable[..., None], monkeypatch: pytest.M
     tree.mkdir(parents=True)
     mounted_at(point)
     (tree / "meminfo").write_text(f"{INFO.render()}\n", encoding="utf-8")
+    (tree / "limits").write_text(f"{LIMITS.render()}\n", encoding="utf-8")
     lines = [f"{line}\n" for line in render_swaps(SWAPS)]
     (tree / "swaps").write_text("".join(lines), encoding="utf-8")
     monkeypatch.setenv("COLUMNS", "80")
@@ -60,6 +67,10 @@ def test_stat_of_a_mount(run: Run, point: Path) -> None:
     assert ["dirty", "1", "MiB"] in words
     assert ["promisable", "160", "MiB"] in words
     assert "inodes 5, vm areas 2" in lines
+    assert ["locked", "3", "MiB"] in words
+    assert ["size", "48", "MiB"] in words
+    assert ["max", "files", "per", "user", "9"] in words
+    assert ["uid", "1000", "2", "MiB", "files", "3", "locked", "1", "MiB"] in words
     assert words[-1] == ["swap_in", "7"], "events that have happened"
 
 
@@ -76,6 +87,8 @@ def test_as_json(run: Run, point: Path) -> None:
         "path": str(point),
         "meminfo": dataclasses.asdict(INFO),
         "swaps": [dataclasses.asdict(area) for area in SWAPS],
+        "limits": dataclasses.asdict(LIMITS.limits),
+        "users": {str(uid): dataclasses.asdict(used) for uid, used in LIMITS.users.items()},
     }
 
 
@@ -94,6 +107,7 @@ def test_errors_are_one_line(run: Run, point: Path, mounted_at: Callable[..., No
 def test_what_is_not_known_is_not_shown(run: Run, point: Path) -> None:
     less = dataclasses.replace(INFO, dirty=None, areas=None, counters=Counters())
     (point / ".anonfs" / "meminfo").write_text(less.render(), encoding="utf-8")
+    (point / ".anonfs" / "limits").write_text("", encoding="utf-8")
     out = run("stat", point).out
     assert "dirty" not in out
     assert out.splitlines()[-1] == "inodes 5"

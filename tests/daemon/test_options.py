@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
+from anonfs.limits import Limits
 from anonfs.swap import aligned_pages
 from anonfs.units import PAGE_SIZE
 from anonfsd._options import OptionError, Options, parse_arguments
@@ -166,3 +167,24 @@ def test_a_symbolic_link_as_swap_file(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("nowhere")
     assert _advice(tmp_path / "link") == "is a symbolic link: name a file"
     assert not (tmp_path / "nowhere").exists()
+
+
+def test_limits() -> None:
+    locked = 256 * _MEBIBYTE // 16
+    assert _parse(["/mnt"]).limits == Limits(locked_per_user=locked)
+    sizes = ["--size", "1G", "--max-segment", "5000", "--max-per-user", "8K"]
+    counts = ["--max-files-per-user", "7", "--max-locked-per-user", "0"]
+    assert _parse(["/mnt", *sizes, *counts]).limits == Limits(
+        size=1 << 30, segment=4096, per_user=8192, files_per_user=7, locked_per_user=0
+    )
+
+
+@pytest.mark.parametrize("option", ["--size", "--max-segment", "--max-per-user"])
+def test_limits_that_let_nothing_in(option: str) -> None:
+    assert _refusal(option, "4095") == f"{option} 4095 is too small: 4 KiB is the least"
+    assert _refusal(option, "much").startswith(f"{option}: 'much' is not a size")
+
+
+def test_a_number_of_files_that_cannot_be() -> None:
+    line = _refusal("--max-files-per-user", "0")
+    assert line == "--max-files-per-user 0 is too small: 1 is the least"

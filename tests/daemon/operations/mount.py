@@ -11,6 +11,7 @@ from pyfuse3 import FUSEError
 
 from anonfs.units import PAGE_SIZE
 from anonfs.vfs import ROOT, Inode, NewInode
+from anonfsd._audience import Audience
 from anonfsd._inspection import Inspection
 from anonfsd._meminfo import MemStats
 from anonfsd._tree import Tree
@@ -43,7 +44,8 @@ class Mount:
         rings: Any = self.rings
         inspection = Inspection(self.filesystem, rings, _swap_out, self.filesystem.promising.lock)
         stats = MemStats(self.filesystem, FRAMES * PAGE_SIZE, rings)
-        operations.tree = Tree(self.filesystem, stats, inspection)
+        audience = Audience(self.filesystem, 0)
+        operations.tree = Tree(self.filesystem, stats, inspection, audience)
         self.ops = operations
         kinds = {
             b"link": NewInode(stat.S_IFLNK | 0o644, 0, 0, target=b"x"),

@@ -66,7 +66,7 @@ def test_the_root_does_not_list_it(mount: Mount, monkeypatch: pytest.MonkeyPatch
 def test_listings(mount: Mount, monkeypatch: pytest.MonkeyPatch, room: int) -> None:
     file = str(mount.inos[b"file"])
     expected = {
-        (): ["meminfo", "swaps", "inodes", "events", "socket"],
+        (): ["meminfo", "swaps", "inodes", "events", "socket", "limits"],
         ("inodes",): [file],
         ("inodes", file): [
             *("name", "kind", "pages", "reserved", "pagemap", "ring", "count", "reap", "lock")
@@ -194,7 +194,7 @@ def test_forgetting_nodes_disturbs_nothing(mount: Mount) -> None:
     assert mount.call("getattr", numbers(mount)[2], CTX).st_ino == numbers(mount)[2]
 
 
-@pytest.mark.parametrize("number", [1 << 62 | 6, 1 << 62 | 255, (1 << 63) - 1, 1 << 62 | 2 << 40])
+@pytest.mark.parametrize("number", [1 << 62 | 7, 1 << 62 | 255, (1 << 63) - 1, 1 << 62 | 2 << 40])
 def test_numbers_of_no_node(mount: Mount, number: int) -> None:
     assert Tree.owns(number)
     for call in (("getattr", number, CTX), ("open", number, 0, CTX), ("opendir", number, CTX)):
