@@ -85,7 +85,6 @@ class FrameArena:
     def release(self, frames: Frames) -> None:
         """Free ``frames`` (no number twice); those in I/O follow at `end_io`."""
         in_io = self.in_io(frames)
-        self.unlock(frames)
         self.owner[frames] = 0
         self._flags[frames] &= _IN_IO
         self._free.push(frames[~in_io])
@@ -127,15 +126,14 @@ class FrameArena:
         return found
 
     def lock(self, frames: Frames) -> None:
-        """Keep ``frames``, which hold pages and are not locked, until they are released."""
+        """Keep ``frames``, which hold pages and are not locked, until `unlock`."""
         self._flags[frames] |= _LOCKED
         self.locked += frames.size
 
     def unlock(self, frames: Frames) -> None:
-        """End `lock` of those of ``frames`` that are."""
-        if self.locked:
-            self.locked -= int(np.count_nonzero(self._flags[frames] & _LOCKED))
-            self._flags[frames] &= ~np.uint8(_LOCKED)
+        """End `lock`, before they are released."""
+        self._flags[frames] &= ~np.uint8(_LOCKED)
+        self.locked -= frames.size
 
     def in_io(self, frames: Frames | slice) -> npt.NDArray[np.bool_]:
         """Which of ``frames`` are in I/O, and so must not be written."""

@@ -248,6 +248,8 @@ class Memory:
         kinds = states(entries)
         frames = numbers(entries[kinds == PageState.IN_CORE])
         slots = numbers(entries[kinds == PageState.ON_SWAP])
+        if info.locked:
+            self.frames.unlock(frames)
         self.frames.release(frames)
         self.swap.release(slots)
         info.in_core -= frames.size
@@ -290,7 +292,7 @@ class Memory:
         if self.frames_wanted(info, size, rest) <= self.frames.free:
             self.write(info, size, _ZEROS[:rest])
             return
-        frame = int(numbers(entry)[0])
+        frame = numbers(entry)
         for eviction in self.evictions:
             eviction.overtake(frame)
         self.frames.pages[frame, -rest:] = 0
@@ -311,9 +313,10 @@ class Memory:
         Those that come in later are kept as well. It is not locked yet.
         """
         info.locked = True
-        self.frames.lock(self._frames_of(info))
+        frames = self._frames_of(info)
+        self.frames.lock(frames)
         for eviction in self.evictions:
-            eviction.spare(info)
+            eviction.overtake(frames)
         self.loaded.note_lock(info)
 
     def unlock(self, info: AnonInodeInfo) -> None:

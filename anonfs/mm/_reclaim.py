@@ -109,16 +109,10 @@ class Eviction:
         self._sums = checksums(arena.pages, self._written)
         self._transfer = self._memory.swap.write_from(self.slots, arena.view, self._written)
 
-    def overtake(self, frame: int) -> None:
-        """Leave the page in ``frame`` where it is, whatever is written of it."""
-        self._positions[self._written == frame] = 0
-        self._zero_positions[self._zeros == frame] = 0
-
-    def spare(self, info: "AnonInodeInfo") -> None:
-        """Leave all pages of ``info`` where they are."""
-        leaves = list(info.leaves.values())
-        for positions in (self._positions, self._zero_positions):
-            positions[np.isin(positions >> LEAF_SHIFT, leaves)] = 0
+    def overtake(self, frames: Frames) -> None:
+        """Leave the pages in ``frames`` where they are, whatever is written of them."""
+        self._positions[np.isin(self._written, frames)] = 0
+        self._zero_positions[np.isin(self._zeros, frames)] = 0
 
     def finish(self) -> None:
         """Publish the slots of the pages that were written, and free their frames.

@@ -79,6 +79,18 @@ def test_the_daemon_gets_absolute_paths() -> None:
     ]
 
 
+def test_the_daemon_gets_the_limits(
+    run: Run, tmp_path: Path, mount: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del mount  # for what it puts in the daemon's place
+    started: list[list[str]] = []
+    monkeypatch.setattr(_mount, "_start", lambda command, _log: started.append(command))
+    options = ["--size", "1G", "--max-segment", "1M", "--max-per-user", "2M"]
+    options += ["--max-files-per-user", "7", "--max-locked-per-user", "3M"]
+    assert run("mount", tmp_path, *options).status == 0
+    assert started[0][-len(options) :] == options
+
+
 def test_the_foreground_becomes_the_daemon(mount: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     ran: list[list[str]] = []
 
@@ -91,7 +103,7 @@ def test_the_foreground_becomes_the_daemon(mount: Run, monkeypatch: pytest.Monke
     assert "--ready-fd" not in ran[0]
 
 
-@pytest.mark.parametrize("option", ["--budget", "--swap-size"])
+@pytest.mark.parametrize("option", ["--budget", "--swap-size", "--size", "--max-segment"])
 def test_what_is_no_size_is_refused_early(mount: Run, option: str) -> None:
     ran = mount("", option, "lots")
     assert ran.status == 2

@@ -203,7 +203,8 @@ class EngineMachine(RuleBasedStateMachine):
 
     @rule(which=_WHICH)
     def unlock(self, which: int) -> None:
-        self.memory.unlock(self.infos[which])
+        if self.infos[which].locked:
+            self.memory.unlock(self.infos[which])
 
     # -- the disk ----------------------------------------------------------------------------
 
