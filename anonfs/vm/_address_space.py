@@ -41,17 +41,22 @@ class AddressSpace:
 
     @classmethod
     def of_child(cls, parent: "AddressSpace") -> "AddressSpace":
-        """That of a child just forked from ``parent``, whose pid is not known: without areas."""
+        """That of a child just forked from ``parent``, whose pid is not known, with areas as there.
+
+        They are in no ring yet.
+        """
         child = cls(ProcessMaps.nobody(0))
-        child.pid, child.parent, child.uid = None, parent.pid or 0, parent.uid
-        child.group = parent.group
+        child.pid, child.parent = None, parent.pid or 0
+        child.uid, child.group = parent.uid, parent.group
+        child._areas = {area.start: child.whole(area) for area in parent.areas}
         return child
 
     @property
     def areas(self) -> list[VmArea]:
         """The areas in the order of their addresses."""
         # The dict is nearly or fully in order, which makes the sort linear.
-        return sorted(self._areas.values(), key=lambda area: area.start)
+        areas = self._areas
+        return [areas[start] for start in sorted(areas)]
 
     def __len__(self) -> int:
         return len(self._areas)
@@ -77,19 +82,26 @@ class AddressSpace:
             key=lambda area: area.start,
         )
 
+    def whole(self, area: VmArea) -> VmArea:
+        """An area of this process as ``area`` is, in no ring yet and not kept here."""
+        # By position: this is done for each area of a process that forks.
+        return VmArea(
+            self.pid,
+            self.uid,
+            area.inode,
+            area.start,
+            area.end,
+            area.offset,
+            area.perms,
+            self.group,
+            area.attached,
+        )
+
     def cut(self, area: VmArea, start: int, end: int) -> VmArea:
         """The part of ``area`` from ``start`` to ``end``, in no ring yet and not kept here."""
-        return VmArea(
-            pid=self.pid,
-            uid=self.uid,
-            inode=area.inode,
-            start=start,
-            end=end,
-            offset=area.offset_at(start),
-            perms=area.perms,
-            group=self.group,
-            attached=area.attached,
-        )
+        part = self.whole(area)
+        part.place(start, end, area.offset_at(start), area.perms)
+        return part
 
     def begin(self, seen: MappedArea, inode: MappedInode) -> VmArea:
         """A new area of this process, in no ring yet and not kept here."""
@@ -142,7 +154,7 @@ class AddressSpace:
                 raise InvariantError(f"{area!r} is kept at {start:#x}")
             if (area.pid, area.uid, area.group) != (self.pid, self.uid, self.group):
                 raise InvariantError(f"{area!r} is not of {self!r}")
-            if area.link.empty:
+            if area.empty:
                 raise InvariantError(f"{area!r} is in no ring")
         for left, right in pairwise(self.areas):
             if left.end > right.start:

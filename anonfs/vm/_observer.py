@@ -146,8 +146,7 @@ class AddressSpaces:
             vanished += self._forget_all_but({process.pid for process in look} | touched)
             self._ended = {who: when for who, when in self._ended.items() if when > since}
         self._forget_empty(look)
-        for area in vanished:
-            self._operations.close(area)
+        self._operations.close_all(vanished)
 
     def drop(self, inode: MappedInode) -> None:
         """Close every area of ``inode``: its last open file went, so no mapping is left."""
@@ -200,10 +199,7 @@ class AddressSpaces:
         """The process of ``parent`` has forked: dup each area. The child has yet to be resolved."""
         child = AddressSpace.of_child(parent)
         child.touched = self._tick()
-        for area in parent.areas:
-            child_area = child.cut(area, area.start, area.end)
-            child.add(child_area)
-            self._operations.dup(area, child_area)
+        self._operations.dup_all(parent.areas, child.areas)
         if child:
             self._unresolved.append(child)
         return child
@@ -246,9 +242,7 @@ class AddressSpaces:
             self._lost_child = self._clock
         else:
             self._ended[space.pid, space.start_time] = self._clock
-        for area in space.areas:
-            space.remove(area)
-            self._operations.close(area)
+        self._operations.close_all(_emptied(space))
         self._forget_if_empty(space)
 
     def _tick(self) -> int:
@@ -308,8 +302,7 @@ class AddressSpaces:
             space = self._spaces.get(process.pid)
             if space is not None and not space.is_same_process(process):
                 del self._spaces[process.pid]
-                for area in _emptied(space):
-                    self._operations.close(area)
+                self._operations.close_all(_emptied(space))
 
     def _inherit(self, process: ProcessMaps) -> None:
         """Dup the areas of a new process that its parent has by now."""
@@ -321,10 +314,13 @@ class AddressSpaces:
         missing = self._missing(process)
         if not missing:
             return
-        for seen, parent_area in covering(parent.areas, missing):
-            child_area = space.begin(seen, parent_area.inode)
+        pairs = [
+            (parent_area, space.begin(seen, parent_area.inode))
+            for seen, parent_area in covering(parent.areas, missing)
+        ]
+        for _, child_area in pairs:
             space.add(child_area)
-            self._operations.dup(parent_area, child_area)
+        self._operations.dup_all([a for a, _ in pairs], [a for _, a in pairs])
 
     def _open_rest(self, process: ProcessMaps) -> None:
         space = self._spaces[process.pid]
