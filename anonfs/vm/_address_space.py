@@ -11,7 +11,7 @@ of a process, in the order of their addresses::
 It must not know the operations: it only keeps what they were called for.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Collection
 from itertools import pairwise
 
 from anonfs.errors import InvariantError
@@ -37,6 +37,8 @@ class AddressSpace:
         self.group = process.group
         self.touched = 0
         """When an exact event changed it last, on the clock of `AddressSpaces`."""
+        self.exact = False
+        """Whether all areas are attached, so that a look would find no others."""
         self._areas: dict[int, VmArea] = {}
 
     @classmethod
@@ -48,6 +50,7 @@ class AddressSpace:
         child = cls(ProcessMaps.nobody(0))
         child.pid, child.parent = None, parent.pid or 0
         child.uid, child.group = parent.uid, parent.group
+        child.exact = parent.exact
         child._areas = {area.start: child.whole(area) for area in parent.areas}
         return child
 
@@ -121,6 +124,7 @@ class AddressSpace:
         if area.start in self._areas:
             raise InvariantError(f"{area!r} is where another area is")
         self._areas[area.start] = area
+        self.exact = self.exact and area.attached
 
     def remove(self, area: VmArea) -> None:
         """Keep ``area`` no longer."""
@@ -134,9 +138,16 @@ class AddressSpace:
         area.place(start, end, area.offset_at(start), area.perms)
         self.add(area)
 
-    def replace(self, areas: Iterable[VmArea]) -> None:
+    def replace(self, areas: Collection[VmArea]) -> None:
         """Keep exactly ``areas``; some of those kept before may have been resized."""
         self._areas = {area.start: area for area in areas}
+        self.exact = bool(areas) and all(area.attached for area in areas)
+
+    def set_attached(self, area_is: Callable[[VmArea], bool]) -> None:
+        """Decide of each area whether the kernel reports what happens to it."""
+        for area in self._areas.values():
+            area.attached = area_is(area)
+        self.replace(self._areas.values())
 
     def follow(self, process: ProcessMaps) -> None:
         """Take over the parent, the user and the group: they change at exit, setuid, setpgid."""
@@ -156,6 +167,8 @@ class AddressSpace:
                 raise InvariantError(f"{area!r} is not of {self!r}")
             if area.empty:
                 raise InvariantError(f"{area!r} is in no ring")
+            if self.exact and not area.attached:
+                raise InvariantError(f"{area!r} is not attached, but {self!r} is exact")
         for left, right in pairwise(self.areas):
             if left.end > right.start:
                 raise InvariantError(f"{left!r} and {right!r} overlap")

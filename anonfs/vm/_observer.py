@@ -116,6 +116,11 @@ class AddressSpaces:
         """Whether process ``pid`` has any."""
         return pid in self._spaces
 
+    def is_exact(self, pid: int) -> bool:
+        """Whether the kernel reports all that becomes of its areas, but for an exec."""
+        space = self._spaces.get(pid)
+        return space is not None and space.exact
+
     def update(
         self, seen: Iterable[ProcessMaps], *, complete: bool, since: int | None = None
     ) -> None:
@@ -173,10 +178,12 @@ class AddressSpaces:
             return None
         spans = list(reported)
         starts = [start for start, _ in spans]
-        for area in space.areas:
+
+        def is_reported(area: VmArea) -> bool:
             at = bisect_right(starts, area.start) - 1
-            if at >= 0 and area.end <= spans[at][1]:
-                area.attached = True
+            return area.attached or (at >= 0 and area.end <= spans[at][1])
+
+        space.set_attached(is_reported)
         return space
 
     def attached_spans(self, pid: int) -> set[tuple[int, int]]:
@@ -192,8 +199,7 @@ class AddressSpaces:
         """
         if space.pid is None:
             self.end(space)
-        for area in space.areas:
-            area.attached = False
+        space.set_attached(lambda _: False)
 
     def fork(self, parent: AddressSpace) -> AddressSpace:
         """The process of ``parent`` has forked: dup each area. The child has yet to be resolved."""
