@@ -8,7 +8,7 @@ from anonfs.vfs._dentry import Dentry, DentryOperations
 from anonfs.vfs._directory import NAME_MAX
 from anonfs.vfs._filesystem import ROOT, FileSystem, NewInode
 from anonfs.vfs._inode import Inode
-from anonfs.vfs._list import ListHead
+from anonfs.vfs._list import ListHead, ListLink
 from anonfs.vfs._paths import path_of
 from anonfs.vfs._quotas import Quotas
 
@@ -20,6 +20,7 @@ __all__ = [
     "FileSystem",
     "Inode",
     "ListHead",
+    "ListLink",
     "NewInode",
     "Quotas",
     "path_of",

@@ -28,7 +28,7 @@ class DentryOperations(Protocol):
         """The last reference to ``inode`` was put."""
 
     def unmapped(self, inode: "Inode", group: int) -> None:
-        """A vm area of ``inode`` was closed, of a process of that process group."""
+        """Vm areas of ``inode`` were closed, of a process of that process group."""
 
 
 class Dentry:
@@ -41,17 +41,17 @@ class Dentry:
         self._inode = inode
         self._operations = operations
 
-    def get(self) -> None:
-        """Take a reference."""
-        self.count += 1
+    def get(self, times: int = 1) -> None:
+        """Take a reference, or so many."""
+        self.count += times
 
-    def put(self) -> None:
-        """Drop a reference; the last one deletes the inode."""
-        require(self.count > 0, f"inode {self._inode.ino}: a reference was put twice")
-        self.count -= 1
+    def put(self, times: int = 1) -> None:
+        """Drop a reference, or so many; the last one deletes the inode."""
+        require(self.count >= times, f"inode {self._inode.ino}: a reference was put twice")
+        self.count -= times
         if self.count == 0:
             self._operations.delete(self._inode)
 
     def unmapped(self, group: int) -> None:
-        """A vm area that has a reference, which is put next, has left the ring."""
+        """Vm areas that have a reference each, which is put next, have left the ring."""
         self._operations.unmapped(self._inode, group)

@@ -11,7 +11,7 @@ of a process, in the order of their addresses::
 It must not know the operations: it only keeps what they were called for.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Collection
 from itertools import pairwise
 
 from anonfs.errors import InvariantError
@@ -37,21 +37,29 @@ class AddressSpace:
         self.group = process.group
         self.touched = 0
         """When an exact event changed it last, on the clock of `AddressSpaces`."""
+        self.exact = False
+        """Whether all areas are attached, so that a look would find no others."""
         self._areas: dict[int, VmArea] = {}
 
     @classmethod
     def of_child(cls, parent: "AddressSpace") -> "AddressSpace":
-        """That of a child just forked from ``parent``, whose pid is not known: without areas."""
+        """That of a child just forked from ``parent``, whose pid is not known, with areas as there.
+
+        They are in no ring yet.
+        """
         child = cls(ProcessMaps.nobody(0))
-        child.pid, child.parent, child.uid = None, parent.pid or 0, parent.uid
-        child.group = parent.group
+        child.pid, child.parent = None, parent.pid or 0
+        child.uid, child.group = parent.uid, parent.group
+        child.exact = parent.exact
+        child._areas = {area.start: child.whole(area) for area in parent.areas}
         return child
 
     @property
     def areas(self) -> list[VmArea]:
         """The areas in the order of their addresses."""
         # The dict is nearly or fully in order, which makes the sort linear.
-        return sorted(self._areas.values(), key=lambda area: area.start)
+        areas = self._areas
+        return [areas[start] for start in sorted(areas)]
 
     def __len__(self) -> int:
         return len(self._areas)
@@ -77,19 +85,26 @@ class AddressSpace:
             key=lambda area: area.start,
         )
 
+    def whole(self, area: VmArea) -> VmArea:
+        """An area of this process as ``area`` is, in no ring yet and not kept here."""
+        # By position: this is done for each area of a process that forks.
+        return VmArea(
+            self.pid,
+            self.uid,
+            area.inode,
+            area.start,
+            area.end,
+            area.offset,
+            area.perms,
+            self.group,
+            area.attached,
+        )
+
     def cut(self, area: VmArea, start: int, end: int) -> VmArea:
         """The part of ``area`` from ``start`` to ``end``, in no ring yet and not kept here."""
-        return VmArea(
-            pid=self.pid,
-            uid=self.uid,
-            inode=area.inode,
-            start=start,
-            end=end,
-            offset=area.offset_at(start),
-            perms=area.perms,
-            group=self.group,
-            attached=area.attached,
-        )
+        part = self.whole(area)
+        part.place(start, end, area.offset_at(start), area.perms)
+        return part
 
     def begin(self, seen: MappedArea, inode: MappedInode) -> VmArea:
         """A new area of this process, in no ring yet and not kept here."""
@@ -109,6 +124,7 @@ class AddressSpace:
         if area.start in self._areas:
             raise InvariantError(f"{area!r} is where another area is")
         self._areas[area.start] = area
+        self.exact = self.exact and area.attached
 
     def remove(self, area: VmArea) -> None:
         """Keep ``area`` no longer."""
@@ -122,9 +138,16 @@ class AddressSpace:
         area.place(start, end, area.offset_at(start), area.perms)
         self.add(area)
 
-    def replace(self, areas: Iterable[VmArea]) -> None:
+    def replace(self, areas: Collection[VmArea]) -> None:
         """Keep exactly ``areas``; some of those kept before may have been resized."""
         self._areas = {area.start: area for area in areas}
+        self.exact = bool(areas) and all(area.attached for area in areas)
+
+    def set_attached(self, area_is: Callable[[VmArea], bool]) -> None:
+        """Decide of each area whether the kernel reports what happens to it."""
+        for area in self._areas.values():
+            area.attached = area_is(area)
+        self.replace(self._areas.values())
 
     def follow(self, process: ProcessMaps) -> None:
         """Take over the parent, the user and the group: they change at exit, setuid, setpgid."""
@@ -142,8 +165,10 @@ class AddressSpace:
                 raise InvariantError(f"{area!r} is kept at {start:#x}")
             if (area.pid, area.uid, area.group) != (self.pid, self.uid, self.group):
                 raise InvariantError(f"{area!r} is not of {self!r}")
-            if area.link.empty:
+            if area.empty:
                 raise InvariantError(f"{area!r} is in no ring")
+            if self.exact and not area.attached:
+                raise InvariantError(f"{area!r} is not attached, but {self!r} is exact")
         for left, right in pairwise(self.areas):
             if left.end > right.start:
                 raise InvariantError(f"{left!r} and {right!r} overlap")

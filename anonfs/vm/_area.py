@@ -19,15 +19,15 @@ from dataclasses import dataclass, field
 
 from anonfs.errors import InvariantError
 from anonfs.units import PAGE_SIZE
-from anonfs.vfs import ListHead
+from anonfs.vfs import ListLink
 from anonfs.vm._mapped_inode import MappedInode
 
 __all__ = ["VmArea"]
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
-class VmArea:
-    """A range of addresses of a process that maps an inode; equal to itself alone.
+@dataclass(slots=True, eq=False)
+class VmArea(ListLink):
+    """A range of addresses of a process that maps an inode, and its place in the inode's ring.
 
     It differs from the kernel's vm_area_struct, of which it is the shadow: ``offset`` is in bytes
     (vm_pgoff is in pages); it names its process by ``pid`` and has no mm, so two processes that
@@ -51,11 +51,9 @@ class VmArea:
     """The process group of the process; 0 where nobody looked."""
     attached: bool = False
     """Whether the kernel reports what happens to it; else it is known by looks alone."""
-    link: ListHead = field(init=False, repr=False)
-    """The area's place in the share ring of its inode."""
 
     def __post_init__(self) -> None:
-        self.link = ListHead(self)
+        ListLink.__init__(self)  # super() knows no class that dataclass has made anew
 
     @property
     def shared(self) -> bool:

@@ -157,6 +157,7 @@ class EventLog:
         self.wanted = False
         self.now = now
         self._name_of = name_of
+        self.remembers = remembered
         self._past: deque[Happening] = deque(maxlen=remembered)
         self._readers: list[EventReader] = []
 

@@ -15,14 +15,14 @@ __all__ = ["MappedDentry", "MappedInode"]
 class MappedDentry(Protocol):
     """The reference count of an inode. The delete at the last ``put`` is its own affair."""
 
-    def get(self) -> None:
-        """Take one reference."""
+    def get(self, times: int = 1) -> None:
+        """Take one reference, or so many."""
 
-    def put(self) -> None:
-        """Give one reference back."""
+    def put(self, times: int = 1) -> None:
+        """Give one reference back, or so many."""
 
     def unmapped(self, group: int) -> None:
-        """An area of a process of that process group has left the ring; before its `put`."""
+        """Areas of a process of that process group have left the ring; before their `put`."""
 
 
 class MappedInode(Protocol):

@@ -116,6 +116,11 @@ class AddressSpaces:
         """Whether process ``pid`` has any."""
         return pid in self._spaces
 
+    def is_exact(self, pid: int) -> bool:
+        """Whether the kernel reports all that becomes of its areas, but for an exec."""
+        space = self._spaces.get(pid)
+        return space is not None and space.exact
+
     def update(
         self, seen: Iterable[ProcessMaps], *, complete: bool, since: int | None = None
     ) -> None:
@@ -146,8 +151,7 @@ class AddressSpaces:
             vanished += self._forget_all_but({process.pid for process in look} | touched)
             self._ended = {who: when for who, when in self._ended.items() if when > since}
         self._forget_empty(look)
-        for area in vanished:
-            self._operations.close(area)
+        self._operations.close_all(vanished)
 
     def drop(self, inode: MappedInode) -> None:
         """Close every area of ``inode``: its last open file went, so no mapping is left."""
@@ -174,10 +178,12 @@ class AddressSpaces:
             return None
         spans = list(reported)
         starts = [start for start, _ in spans]
-        for area in space.areas:
+
+        def is_reported(area: VmArea) -> bool:
             at = bisect_right(starts, area.start) - 1
-            if at >= 0 and area.end <= spans[at][1]:
-                area.attached = True
+            return area.attached or (at >= 0 and area.end <= spans[at][1])
+
+        space.set_attached(is_reported)
         return space
 
     def attached_spans(self, pid: int) -> set[tuple[int, int]]:
@@ -193,17 +199,13 @@ class AddressSpaces:
         """
         if space.pid is None:
             self.end(space)
-        for area in space.areas:
-            area.attached = False
+        space.set_attached(lambda _: False)
 
     def fork(self, parent: AddressSpace) -> AddressSpace:
         """The process of ``parent`` has forked: dup each area. The child has yet to be resolved."""
         child = AddressSpace.of_child(parent)
         child.touched = self._tick()
-        for area in parent.areas:
-            child_area = child.cut(area, area.start, area.end)
-            child.add(child_area)
-            self._operations.dup(area, child_area)
+        self._operations.dup_all(parent.areas, child.areas)
         if child:
             self._unresolved.append(child)
         return child
@@ -246,9 +248,7 @@ class AddressSpaces:
             self._lost_child = self._clock
         else:
             self._ended[space.pid, space.start_time] = self._clock
-        for area in space.areas:
-            space.remove(area)
-            self._operations.close(area)
+        self._operations.close_all(_emptied(space))
         self._forget_if_empty(space)
 
     def _tick(self) -> int:
@@ -308,8 +308,7 @@ class AddressSpaces:
             space = self._spaces.get(process.pid)
             if space is not None and not space.is_same_process(process):
                 del self._spaces[process.pid]
-                for area in _emptied(space):
-                    self._operations.close(area)
+                self._operations.close_all(_emptied(space))
 
     def _inherit(self, process: ProcessMaps) -> None:
         """Dup the areas of a new process that its parent has by now."""
@@ -321,10 +320,13 @@ class AddressSpaces:
         missing = self._missing(process)
         if not missing:
             return
-        for seen, parent_area in covering(parent.areas, missing):
-            child_area = space.begin(seen, parent_area.inode)
+        pairs = [
+            (parent_area, space.begin(seen, parent_area.inode))
+            for seen, parent_area in covering(parent.areas, missing)
+        ]
+        for _, child_area in pairs:
             space.add(child_area)
-            self._operations.dup(parent_area, child_area)
+        self._operations.dup_all([a for a, _ in pairs], [a for _, a in pairs])
 
     def _open_rest(self, process: ProcessMaps) -> None:
         space = self._spaces[process.pid]

@@ -8,6 +8,9 @@ of a mapping calls them, each area having one ``open`` or ``dup`` at its beginni
     fork ──────────▶ dup  ──┼──▶ in the ring, one reference ──▶ close ──▶ neither
     split ─────────▶ open ──┘                                   (munmap, exec, exit)
 
+A fork or an exit concerns all areas of a process, of which there may be 10,000: ``dup_all`` and
+``close_all`` are as many calls in one, at a fifth of their price.
+
 ``fault`` and ``swapout`` tell of pages, where the kernel's have one call for each: whoever answers
 a fault or empties frames has done the work, so nothing is left to do but to tell of it. They are
 called as often as the disk or the kernel asks, by callers that ask `EventLog.wanted` first.
@@ -16,6 +19,9 @@ Operations must not know who reports to them: a look at /proc or the kernel's ow
 synchronous, and are called with the lock of the engine held.
 """
 
+from collections.abc import Sequence
+from itertools import groupby
+from operator import attrgetter
 from typing import Protocol
 
 from anonfs.errors import InvariantError
@@ -40,6 +46,12 @@ class VmOperations(Protocol):
     def close(self, area: VmArea) -> None:
         """``area`` is gone; it will not be used again."""
 
+    def dup_all(self, parent_areas: Sequence[VmArea], child_areas: Sequence[VmArea]) -> None:
+        """`dup` for each of the areas of one process and that of its child, in order."""
+
+    def close_all(self, areas: Sequence[VmArea]) -> None:
+        """`close` for each of ``areas``, in order."""
+
     def fault(self, inode: MappedInode, first: int, count: int) -> None:
         """``count`` pages from page ``first`` were handed out to be mapped."""
 
@@ -55,21 +67,35 @@ class SharedOperations:
 
     def open(self, area: VmArea) -> None:
         """Link ``area`` and take its reference."""
-        ShareRing(area.inode).insert(area)
-        area.inode.dentry.get()
+        self._link((area,))
 
     def dup(self, parent_area: VmArea, child_area: VmArea) -> None:
         """Link the child's area and take its reference: sharing is no more than that."""
-        if child_area.inode is not parent_area.inode:
-            raise InvariantError(f"{child_area!r} left the inode of {parent_area!r}")
-        self.open(child_area)
+        self.dup_all((parent_area,), (child_area,))
 
     def close(self, area: VmArea) -> None:
         """Unlink ``area`` and drop its reference; the last one deletes the inode."""
-        # The delete must find the ring without this area, so the reference goes last.
-        ShareRing(area.inode).remove(area)
-        area.inode.dentry.unmapped(area.group)
-        area.inode.dentry.put()
+        self.close_all((area,))
+
+    def dup_all(self, parent_areas: Sequence[VmArea], child_areas: Sequence[VmArea]) -> None:
+        """Link the child's areas and take their references."""
+        for parent_area, child_area in zip(parent_areas, child_areas, strict=True):
+            if child_area.inode is not parent_area.inode:
+                raise InvariantError(f"{child_area!r} left the inode of {parent_area!r}")
+        self._link(child_areas)
+
+    def close_all(self, areas: Sequence[VmArea]) -> None:
+        """Unlink ``areas`` and drop their references; the last one of an inode deletes it."""
+        for (inode, group), run in groupby(areas, key=attrgetter("inode", "group")):
+            # The delete must find the ring without these areas, so the references go last.
+            closed = ShareRing(inode).remove(run)
+            inode.dentry.unmapped(group)
+            inode.dentry.put(closed)
+
+    @staticmethod
+    def _link(areas: Sequence[VmArea]) -> None:
+        for inode, run in groupby(areas, key=attrgetter("inode")):
+            inode.dentry.get(ShareRing(inode).insert(run))
 
     def fault(self, inode: MappedInode, first: int, count: int) -> None:
         """Nothing: the page cache has the pages, for all areas alike."""
@@ -91,19 +117,18 @@ class ToldOperations(SharedOperations):
     def open(self, area: VmArea) -> None:
         """Link ``area``, and tell."""
         super().open(area)
-        self._tell("open", area)
+        self._tell_all("open", (area,))
 
-    def dup(self, parent_area: VmArea, child_area: VmArea) -> None:
-        """Link the child's area, and tell of both processes."""
-        if child_area.inode is not parent_area.inode:
-            raise InvariantError(f"{child_area!r} left the inode of {parent_area!r}")
-        super().open(child_area)
-        self._tell("dup", child_area, parent_area.pid)
+    def dup_all(self, parent_areas: Sequence[VmArea], child_areas: Sequence[VmArea]) -> None:
+        """Link the child's areas, and tell of both processes."""
+        super().dup_all(parent_areas, child_areas)
+        if parent_areas:
+            self._tell_all("dup", child_areas, parent_areas[0].pid)
 
-    def close(self, area: VmArea) -> None:
-        """Tell, and unlink ``area``."""
-        self._tell("close", area)
-        super().close(area)
+    def close_all(self, areas: Sequence[VmArea]) -> None:
+        """Tell, and unlink ``areas``."""
+        self._tell_all("close", areas)
+        super().close_all(areas)
 
     def fault(self, inode: MappedInode, first: int, count: int) -> None:
         """Tell."""
@@ -117,10 +142,14 @@ class ToldOperations(SharedOperations):
         """The dentry of ``inode`` calls its delete operation: tell."""
         self.log.note(Happening("delete", inode, self.log.now()))
 
-    def _tell(self, event: str, area: VmArea, parent: int | None = None) -> None:
-        log, start, end = self.log, area.start, area.end
-        place = start, end, area.offset, (end - start) // PAGE_SIZE
-        log.note(Happening(event, area.inode, log.now(), area.uid, area.pid, parent, *place))
+    def _tell_all(self, event: str, areas: Sequence[VmArea], parent: int | None = None) -> None:
+        log = self.log
+        now = log.now()
+        # Where nobody reads, what would be forgotten at once need not be told.
+        for area in areas if log.wanted else areas[-log.remembers :]:
+            start, end = area.start, area.end
+            place = start, end, area.offset, (end - start) // PAGE_SIZE
+            log.note(Happening(event, area.inode, now, area.uid, area.pid, parent, *place))
 
     def _tell_pages(self, event: str, inode: MappedInode, first: int, count: int) -> None:
         if self.log.wanted:

@@ -12,7 +12,7 @@ A ShareRing holds nothing of its own: it is a view over the inode's head, made w
 must not know references; that is what the operations are for.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
 from anonfs.errors import InvariantError
@@ -30,22 +30,23 @@ class ShareRing:
     def __init__(self, inode: MappedInode) -> None:
         self._inode = inode
 
-    def insert(self, area: VmArea) -> None:
-        """Link ``area``, which maps this inode and is in no ring, at the end."""
-        self._check_member(area)
-        self._inode.share_ring.add_tail(area.link)
+    def insert(self, areas: Iterable[VmArea]) -> int:
+        """Link ``areas``, which map this inode and are in no ring, at the end; return how many."""
+        return self._inode.share_ring.extend(self._members(areas))
 
-    def remove(self, area: VmArea) -> None:
-        """Unlink ``area``, which is in this ring."""
-        self._check_member(area)
-        if area.link.empty:
-            raise InvariantError(f"{area!r} is in no ring")
-        area.link.unlink()
+    def remove(self, areas: Iterable[VmArea]) -> int:
+        """Unlink ``areas``, which are in this ring; return how many."""
+        count = 0
+        for area in self._members(areas):
+            if area.empty:
+                raise InvariantError(f"{area!r} is in no ring")
+            area.unlink()
+            count += 1
+        return count
 
     def __iter__(self) -> Iterator[VmArea]:
         """The areas; the one just handed out may be removed, as in list_for_each_safe."""
-        for link in self._inode.share_ring:
-            area = link.owner
+        for area in self._inode.share_ring:
             if not isinstance(area, VmArea):
                 raise InvariantError(f"{area!r} in the share ring is not a vm area")
             yield area
@@ -57,9 +58,8 @@ class ShareRing:
     def check_invariants(self) -> None:
         """Require a circular ring of sane areas of this inode, disjoint within a process."""
         self._inode.share_ring.check_invariants()
-        for area in self:
+        for area in self._members(self):
             area.check_invariants()
-            self._check_member(area)
         # Children whose pids are not known yet cannot be told apart here.
         known = ((area.pid, area) for area in self if area.pid is not None)
         areas = [area for _, area in sorted(known, key=lambda one: (one[0], one[1].start))]
@@ -67,6 +67,9 @@ class ShareRing:
             if left.pid == right.pid and left.end > right.start:
                 raise InvariantError(f"{left!r} and {right!r} overlap")
 
-    def _check_member(self, area: VmArea) -> None:
-        if area.inode is not self._inode:
-            raise InvariantError(f"{area!r} maps another inode than {self._inode.ino}")
+    def _members(self, areas: Iterable[VmArea]) -> Iterator[VmArea]:
+        inode = self._inode
+        for area in areas:
+            if area.inode is not inode:
+                raise InvariantError(f"{area!r} maps another inode than {inode.ino}")
+            yield area

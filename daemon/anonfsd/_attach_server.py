@@ -22,10 +22,12 @@ from collections import Counter
 import trio
 
 from anonfsd._attachments import Attachments
+from anonfsd._sparse import Sparse
 
 __all__ = ["AttachServer"]
 
 log = logging.getLogger(__name__)
+log.addFilter(Sparse())
 
 _ATTACH = b"attach"
 _SECONDS = 1.0
@@ -33,7 +35,6 @@ _CONNECTIONS = 128
 _PER_UID = 16
 _THREADS = 16
 _BACKLOG = 128
-_LOG_SECONDS = 10.0
 _FD = array.array("i").itemsize
 _CREDENTIALS = struct.Struct("=iII")  # pid, uid, gid
 
@@ -49,7 +50,6 @@ class AttachServer:
         self._attachments = attachments
         self._limiter = trio.CapacityLimiter(_THREADS)
         self._connections: Counter[int] = Counter()
-        self._next_log = 0.0
         self.name = f"@anonfs-{secrets.token_hex(16)}"
         kind = socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
         self._socket = socket.socket(socket.AF_UNIX, kind)
@@ -65,7 +65,7 @@ class AttachServer:
                     try:
                         connection, _ = self._socket.accept()
                     except OSError as error:  # gone again, or no descriptor is left
-                        self._warn("a client cannot be answered: %s", error.strerror)
+                        log.warning("a client cannot be answered: %s", error.strerror)
                         await trio.sleep(0.01)
                         continue
                     nursery.start_soon(self._answer, connection)
@@ -78,11 +78,12 @@ class AttachServer:
             size = _CREDENTIALS.size
             raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
             pid, uid, _ = _CREDENTIALS.unpack(raw)
-            full = self._connections[uid] >= _PER_UID
+            # What is not received is closed by the kernel, and nobody waits for that.
+            full = self._connections[uid] >= _PER_UID or self._attachments.is_discarding(uid)
             self._connections[uid] += 1
             try:
                 if full or self._connections.total() > _CONNECTIONS:
-                    self._warn("user %d has too many connections", uid)
+                    log.warning("user %d has too many connections", uid)
                     _send(connection, errno.EAGAIN)
                     return
                 with trio.move_on_after(_SECONDS):
@@ -96,7 +97,7 @@ class AttachServer:
     async def _done(self, connection: socket.socket, pid: int, uid: int) -> int:
         """Do what the packet asks for; returns an errno."""
         try:
-            descriptor = self._received(connection)
+            descriptor = self._received(connection, uid)
             await trio.to_thread.run_sync(
                 self._attachments.attach,
                 pid,
@@ -108,11 +109,11 @@ class AttachServer:
         except OSError as error:
             # A client that only asks whether it is known is no news.
             if error.errno != errno.ESRCH:
-                self._warn("process %d of user %d is not attached: %s", pid, uid, error)
+                log.warning("process %d of user %d is not attached: %s", pid, uid, error)
             return error.errno or errno.EIO
         return 0
 
-    def _received(self, connection: socket.socket) -> int | None:
+    def _received(self, connection: socket.socket, uid: int) -> int | None:
         """The descriptor that came with the packet, if there is one. Raises OSError: EINVAL."""
         room = socket.CMSG_SPACE(2 * _FD)
         data, ancillary, flags, _ = connection.recvmsg(
@@ -124,14 +125,9 @@ class AttachServer:
                 found.frombytes(content[: len(content) // _FD * _FD])
         if data != _ATTACH or len(found) > 1 or flags & (socket.MSG_CTRUNC | socket.MSG_TRUNC):
             for descriptor in found:
-                self._attachments.discard(descriptor)
+                self._attachments.discard(descriptor, uid)
             raise OSError(errno.EINVAL, "a bad request")
         return found[0] if found else None
-
-    def _warn(self, text: str, *arguments: object) -> None:
-        if trio.current_time() >= self._next_log:
-            self._next_log = trio.current_time() + _LOG_SECONDS
-            log.warning(text, *arguments)
 
 
 def _send(connection: socket.socket, number: int) -> None:

@@ -32,20 +32,24 @@ import select
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from anonfs.errors import AnonfsError
-from anonfs.vm import AddressSpace, AddressSpaces, ProcessMaps
+from anonfs.vm import AddressSpace, AddressSpaces
 from anonfsd._answers import Failing, errno_for
+from anonfsd._closer import Closer
 from anonfsd._engine_lock import EngineLock
+from anonfsd._registering import Registrar
 from anonfsd._resolving import find_child
+from anonfsd._sparse import Sparse
 from anonfsd._userfaultfd import (
     Fork,
     Remap,
     is_userfaultfd,
     prepare,
     read_events,
-    register,
     shows_in,
     withdraw,
 )
@@ -54,18 +58,18 @@ from anonfsd.procfs import scan
 __all__ = ["Attachments"]
 
 log = logging.getLogger(__name__)
+log.addFilter(Sparse())
 
 _PATIENCE = 2.0
-_TRIES = 5
+_IMPATIENCE = 0.05  # once it was in vain
 _RESOLVE_TRIES = 40
 _RESOLVE_PAUSE = 0.01
 _SETTLE_SECONDS = 0.5
 _SETTLE_PAUSE = 0.001
 _PER_UID = 4096
 _DESCRIPTORS = 2  # of an attachment: its userfaultfd and its pidfd
+_DISCARDED = 16
 _SHARE = 4  # one user may have one part in so many of what the daemon can open
-
-_Span = tuple[int, int]
 
 
 @dataclass(eq=False, slots=True)
@@ -86,29 +90,41 @@ class Attachments:
     """Those of the mount with ``device`` (major, minor), told to ``spaces``.
 
     What nobody foresaw costs one attachment, and is told to ``failing``: a thread that ended here
-    would leave processes waiting in their forks.
+    would leave processes waiting in their forks. ``on_observed`` is called by any thread when
+    looks have to find out what becomes of areas that were attached.
     """
 
     def __init__(
-        self, lock: EngineLock, spaces: AddressSpaces, device: tuple[int, int], failing: Failing
+        self,
+        lock: EngineLock,
+        spaces: AddressSpaces,
+        device: tuple[int, int],
+        failing: Failing,
+        on_observed: Callable[[], None],
     ) -> None:
         self._lock = lock
         self._failing = failing
+        self._on_observed = on_observed
         self._spaces = spaces
         self._device = device
+        self._registrar = Registrar(lock, spaces, device)
         self._epoll = select.epoll()
         self._kept: dict[int, _Attachment] = {}  # by either descriptor
+        self._by_pid: dict[int, _Attachment] = {}
         self._per_uid: Counter[int] = Counter()
         self._unresolved: queue.SimpleQueue[_Attachment] = queue.SimpleQueue()
-        self._to_close: queue.SimpleQueue[int] = queue.SimpleQueue()
-        self._given_up: list[int] = []
-        self._null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        # Those of a stranger's file system may keep their thread for ever.
+        self._closer = Closer("attachments-closer")
+        self._strangers = Closer("attachments-strangers")
+        self._given_up: set[_Attachment] = set()
         most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         self._limit = min(_PER_UID, most // _SHARE // _DESCRIPTORS)
 
     def start(self) -> None:
         """Start the threads, which end with the process."""
-        for serve in (self._read, self._resolve, self._close):
+        self._closer.start()
+        self._strangers.start()
+        for serve in (self._read, self._resolve):
             name = f"attachments-{serve.__name__.strip('_')}"
             threading.Thread(target=serve, name=name, daemon=True).start()
 
@@ -134,7 +150,7 @@ class Attachments:
         try:
             self._begin(pid, uid, descriptor)
         except BaseException:
-            self.discard(descriptor)
+            self.discard(descriptor, uid)
             raise
 
     def _extend(self, pid: int) -> None:
@@ -149,7 +165,7 @@ class Attachments:
                 raise AnonfsError(errno.ESRCH, f"process {pid} is not attached")
             descriptor = os.dup(known.descriptor)
         try:
-            self._register(pid, descriptor)
+            self._registrar.register(pid, descriptor, new=False)
         finally:
             os.close(descriptor)
 
@@ -161,10 +177,12 @@ class Attachments:
         try:
             self._make_room(pid, uid)
             prepare(descriptor)
-            space = self._register(pid, descriptor, new=True)
+            space = self._registrar.register(pid, descriptor, new=True)
             with self._lock:
                 # Events since the registration wait in the descriptor, and are read now.
-                self._keep(_Attachment(descriptor, space, uid, pidfd=pidfd))
+                attachment = _Attachment(descriptor, space, uid)
+                self._keep(attachment)
+                self._know(attachment, pid, pidfd)
         except BaseException:
             os.close(pidfd)
             raise
@@ -181,60 +199,30 @@ class Attachments:
             if self._per_uid[uid] >= self._limit:
                 raise AnonfsError(errno.EMFILE, f"user {uid} has {self._limit} attachments")
 
-    def _register(self, pid: int, descriptor: int, *, new: bool = False) -> AddressSpace:
-        """Register the shared areas of ``pid``, prove that they are of it, and tell of them."""
-        for _ in range(_TRIES):
-            spans = self._register_all(self._look(pid), descriptor)
-            if not spans:
-                raise AnonfsError(errno.ENOENT, f"process {pid} maps nothing")
-            if new:
-                _prove(descriptor, spans, pid)
-            with self._lock:
-                since = self._spaces.moment
-            process = self._look(pid)
-            with self._lock:
-                space = self._spaces.attach(process, spans, since=since)
-                if space is not None and space.touched <= since:
-                    return space
-        raise AnonfsError(errno.EAGAIN, f"process {pid} changes too fast")
+    def discard(self, descriptor: int, uid: int) -> None:
+        """Close what a client of that user sent, in a thread: it may be any file."""
+        self._strangers.close(descriptor, uid=uid)
 
-    def _look(self, pid: int) -> ProcessMaps:
-        for process in scan(self._device, [pid]):
-            if process.exists and process.pid == pid:
-                return process
-        raise AnonfsError(errno.ESRCH, f"no process {pid}")
-
-    def _register_all(self, process: ProcessMaps, descriptor: int) -> list[_Span]:
-        """The ranges that are registered, neighbours as one: the kernel may merge them too."""
-        with self._lock:
-            before = self._spaces.attached_spans(process.pid)
-        spans: list[_Span] = []
-        for area in process.areas:
-            span = area.start, area.end
-            if not area.shared or (span not in before and not _registered(descriptor, span)):
-                continue
-            if spans and spans[-1][1] == area.start:
-                span = spans.pop()[0], area.end
-            spans.append(span)
-        return spans
-
-    def discard(self, descriptor: int) -> None:
-        """Close what a client sent, in a thread: the close of a file of our mount waits for us."""
-        self._to_close.put(descriptor)
+    def is_discarding(self, uid: int) -> bool:
+        """Whether so much that the user sent waits to be closed that no more is to be taken."""
+        return self._strangers.waiting[uid] >= _DISCARDED
 
     # -- bookkeeping, with the lock held ---------------------------------------------------
 
     def _of(self, pid: int) -> _Attachment | None:
         """The attachment of process ``pid``; takes the lock."""
         with self._lock:
-            found = (one for one in self._kept.values() if one.space.pid == pid)
-            return next(found, None)
+            return self._by_pid.get(pid)
 
     def _keep(self, new: _Attachment) -> None:
         self._per_uid[new.uid] += 1
-        for descriptor in (new.descriptor, new.pidfd):
-            if descriptor >= 0:
-                self._watch(descriptor, new)
+        self._watch(new.descriptor, new)
+
+    def _know(self, attachment: _Attachment, pid: int, pidfd: int) -> None:
+        """It is process ``pid``."""
+        attachment.pidfd = pidfd
+        self._by_pid[pid] = attachment
+        self._watch(pidfd, attachment)
 
     def _watch(self, descriptor: int, attachment: _Attachment) -> None:
         self._kept[descriptor] = attachment
@@ -245,14 +233,24 @@ class Attachments:
         if attachment.dropped:
             return
         attachment.dropped = True
-        self._spaces.detach(attachment.space)
+        space = attachment.space
+        spans = [(area.start, area.end) for area in space.areas if area.attached]
+        self._spaces.detach(space)
+        if spans:
+            self._on_observed()
         self._per_uid[attachment.uid] -= 1
-        for descriptor in (attachment.descriptor, attachment.pidfd):
-            if descriptor >= 0:
-                del self._kept[descriptor]
-                with contextlib.suppress(OSError):  # given up: no file now that could be polled
-                    self._epoll.unregister(descriptor)
-                self._to_close.put(descriptor)
+        # The process may have kept a duplicate, of which nobody reads from now on.
+        silence = partial(withdraw, attachment.descriptor, spans, private=attachment.private)
+        self._forget(attachment.descriptor, silence)
+        if attachment.pidfd >= 0:
+            self._forget(attachment.pidfd)
+            if space.pid is not None and self._by_pid.get(space.pid) is attachment:
+                del self._by_pid[space.pid]
+
+    def _forget(self, descriptor: int, before: Callable[[], None] = lambda: None) -> None:
+        del self._kept[descriptor]
+        self._epoll.unregister(descriptor)
+        self._closer.close(descriptor, before=before)
 
     def tend(self) -> None:
         """Let go of those who have no areas left: they have called exec, or unmapped all."""
@@ -264,18 +262,17 @@ class Attachments:
 
     def _read(self) -> None:
         while True:
-            ready = self._epoll.poll(_PATIENCE if self._given_up else None)
-            with self._lock.within(_PATIENCE) as held:
+            events = self._epoll.poll(_IMPATIENCE if self._given_up else None)
+            ready = [descriptor for descriptor, _ in events]
+            with self._lock.within(_IMPATIENCE if self._given_up else _PATIENCE) as held:
                 if held:
-                    self._take_all([descriptor for descriptor, _ in ready])
+                    self._take_all(ready)
                 else:
-                    self._give_up()
+                    self._give_up(ready)
 
     def _take_all(self, ready: list[int]) -> None:
         while self._given_up:
-            attachment = self._kept.get(self._given_up.pop())
-            if attachment is not None:
-                self._drop(attachment)
+            self._drop(self._given_up.pop())
         for descriptor in ready:
             attachment = self._kept.get(descriptor)
             if attachment is None:
@@ -311,30 +308,35 @@ class Attachments:
     def _forked(self, parent: _Attachment, descriptor: int) -> None:
         if self._per_uid[parent.uid] >= self._limit:
             log.warning("a child of %r is observed: too many of user %d", parent.space, parent.uid)
-            self._to_close.put(descriptor)
+            self._closer.close(descriptor)
+            self._on_observed()
             return
         space = self._spaces.fork(parent.space)
         if not space:
-            self._to_close.put(descriptor)
+            self._closer.close(descriptor)
             return
         child = _Attachment(descriptor, space, parent.uid, parent, private=True)
         self._keep(child)
         self._unresolved.put(child)
 
-    def _give_up(self) -> None:
+    def _give_up(self, ready: list[int]) -> None:
         """Let those go on who wait, without the lock: what they did is for looks to find out.
 
-        The number of a descriptor stays taken until there is the lock to forget it with.
+        From now on they are only let go on, until there is the lock to drop them with.
         """
-        waiting = [descriptor for descriptor, _ in self._epoll.poll(0)]
-        for descriptor in waiting:
-            if is_userfaultfd(descriptor):
-                os.dup2(self._null, descriptor, inheritable=False)
-                self._given_up.append(descriptor)
-        if waiting:
-            log.warning(
-                "too slow to read what %d processes report: they are observed", len(waiting)
-            )
+        before = len(self._given_up)
+        for descriptor in ready:
+            attachment = self._kept.get(descriptor)
+            if attachment is None or descriptor == attachment.pidfd:
+                continue
+            self._given_up.add(attachment)
+            with contextlib.suppress(OSError):  # there is no address space any more
+                for event in read_events(descriptor, private=attachment.private):
+                    if isinstance(event, Fork):
+                        self._closer.close(event.descriptor)
+        slow = len(self._given_up) - before
+        if slow:
+            log.warning("too slow to read what %d processes report: they are observed", slow)
 
     # -- the resolving thread --------------------------------------------------------------
 
@@ -388,11 +390,11 @@ class Attachments:
         process = next(iter(scan(self._device, [pid])), None)
         with self._lock:
             if child.dropped or process is None or not process.exists:
-                self._to_close.put(pidfd)
+                self._closer.close(pidfd)
                 return child.dropped
             self._spaces.resolve(child.space, process)
-            child.pidfd, child.parent = pidfd, None
-            self._watch(pidfd, child)
+            child.parent = None
+            self._know(child, pid, pidfd)
         return True
 
     def settle(self) -> None:
@@ -404,36 +406,6 @@ class Attachments:
             time.sleep(_SETTLE_PAUSE)
             with self._lock:
                 waiting = [space for space in waiting if space in self._spaces.unresolved]
-
-    def _close(self) -> None:
-        while True:
-            # Closed it is in any case; of a foreign file system the error may be any.
-            with contextlib.suppress(OSError):
-                os.close(self._to_close.get())
-
-
-def _registered(descriptor: int, span: _Span) -> bool:
-    """Register a range; False where another descriptor has it."""
-    try:
-        register(descriptor, *span)
-    except OSError as error:
-        if error.errno not in {errno.EBUSY, errno.EINVAL, errno.ENOMEM}:
-            raise
-        return False
-    return True
-
-
-def _prove(descriptor: int, spans: list[_Span], pid: int) -> None:
-    """Require that ``descriptor`` is of the address space of ``pid``. Raises OSError: EPERM.
-
-    Whose it is otherwise may have it open, and must not wait for a reader at each fork.
-    """
-    for _ in range(_TRIES):
-        with contextlib.suppress(BlockingIOError):
-            if shows_in(descriptor, spans[0][0], [pid]):
-                return
-    withdraw(descriptor, spans)
-    raise AnonfsError(errno.EPERM, f"not the userfaultfd of process {pid}")
 
 
 def _is_alive(attachment: _Attachment) -> bool:

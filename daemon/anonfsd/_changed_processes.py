@@ -15,6 +15,10 @@ exits of its other threads are, too. A child of a process that waits to be looke
 like its parent, and is taken after it. What happens to a process after it was taken makes it wait
 anew, so nothing is lost between an event and a look.
 
+Where the kernel reports what becomes of all areas of a process (it is exact), its forks and its end
+are no reasons: a look would find nothing, and be in the way of the next fork. Its exec is one, for
+no event tells of that.
+
 A process that opened a file may hand the descriptor on, or its child may map it: no event tells of
 that, and the background pass finds it.
 
@@ -29,10 +33,16 @@ __all__ = ["ChangedProcesses"]
 
 
 class ChangedProcesses:
-    """A `ProcessListener`; ``has_areas`` says which processes are known to have any."""
+    """A `ProcessListener`.
 
-    def __init__(self, has_areas: Callable[[int], bool]) -> None:
+    Args:
+        has_areas: which processes are known to have any.
+        is_exact: of which all of them are reported.
+    """
+
+    def __init__(self, has_areas: Callable[[int], bool], is_exact: Callable[[int], bool]) -> None:
         self._has_areas = has_areas
+        self._is_exact = is_exact
         self._waiting: dict[int, None] = {}
         self._taken: frozenset[int] = frozenset()
         self._leaderless: set[int] = set()
@@ -42,12 +52,17 @@ class ChangedProcesses:
         """Those who opened a file of the mount: threads, and processes as far as known."""
 
     def _matters(self, pid: int) -> bool:
-        return (
-            self._has_areas(pid)
-            or pid in self._waiting
-            or pid in self._taken
-            or pid in self.openers
-        )
+        if pid in self._waiting or pid in self._taken:
+            return True
+        return self._may_have_areas(pid) and not self._is_exact(pid)
+
+    def _may_have_areas(self, pid: int) -> bool:
+        return self._has_areas(pid) or pid in self.openers
+
+    @property
+    def some(self) -> bool:
+        """Whether anybody is to be looked at."""
+        return self._some.is_set()
 
     def add(self, pid: int) -> None:
         """Have ``pid``, a process or one of its threads, looked at."""
@@ -65,7 +80,7 @@ class ChangedProcesses:
     def execed(self, pid: int) -> None:
         """The memory of ``pid`` is a new one, and it has one thread."""
         self._leaderless.discard(pid)
-        if self._matters(pid):
+        if self._matters(pid) or self._may_have_areas(pid):
             self.add(pid)
 
     def exited(self, thread: int, pid: int) -> None:

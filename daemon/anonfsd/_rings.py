@@ -48,6 +48,7 @@ _LOOK_SECONDS = 5.0
 _LOOK_THREADS = 8
 _DUTY = 20  # a look is followed by a pause of at least so many times its duration
 _BATCH = 256  # processes a look: an inspection may come in between
+_UNCONCERNED = 0.005
 
 
 class Rings:
@@ -60,7 +61,7 @@ class Rings:
         operations: VmOperations | None = None,
     ) -> None:
         self.spaces = AddressSpaces(operations or SharedOperations(), self._mappable)
-        self.processes = ChangedProcesses(self.spaces.has_areas)
+        self.processes = ChangedProcesses(self.spaces.has_areas, self.spaces.is_exact)
         self._told = False
         self.attachments: Attachments | None = None
         self._filesystem = filesystem
@@ -163,7 +164,7 @@ class Rings:
 
     def note_close(self, opener: int) -> None:
         """Somebody closed a descriptor of what ``opener`` opened, maybe since it is mapped."""
-        if self._told and opener in self.processes.openers:
+        if self._told and opener in self.processes.openers and not self.spaces.is_exact(opener):
             self.processes.add(opener)
         self.note_change()
 
@@ -188,6 +189,9 @@ class Rings:
                 while True:
                     await trio.lowlevel.wait_readable(connector)
                     connector.drain(self.processes)
+                    if not self.processes.some:
+                        # Waiting costs each fork on the machine a wake-up of us: not for nothing.
+                        await trio.sleep(_UNCONCERNED)
             except OSError as error:
                 log.warning("no more events of processes: %s", error)
             finally:

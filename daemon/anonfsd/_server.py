@@ -218,7 +218,11 @@ class _Server:
         if os.geteuid() != 0:
             return None
         rings.attachments = attachments = Attachments(
-            self.lock, rings.spaces, self._mounted.device, self._operations
+            self.lock,
+            rings.spaces,
+            self._mounted.device,
+            self._operations,
+            lambda: self._token.run_sync_soon(rings.note_change),
         )
         attachments.start()
         return AttachServer(attachments)

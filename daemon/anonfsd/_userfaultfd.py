@@ -33,6 +33,7 @@ __all__ = [
     "Event",
     "Fork",
     "Remap",
+    "Span",
     "Unmap",
     "handshake",
     "is_userfaultfd",
@@ -89,6 +90,9 @@ class Unmap:
 
 Event = Fork | Remap | Unmap
 
+Span = tuple[int, int]
+"""Addresses, from the first to before the second."""
+
 
 def is_userfaultfd(descriptor: int) -> bool:
     """Whether that is what ``descriptor`` is."""
@@ -130,16 +134,17 @@ def register(descriptor: int, start: int, end: int) -> None:
     )
 
 
-def withdraw(descriptor: int, spans: Iterable[tuple[int, int]]) -> None:
-    """Have nothing reported of ``spans``, and let those go on who wait.
+def withdraw(descriptor: int, spans: Iterable[Span], *, private: bool = False) -> None:
+    """Have nothing reported of ``spans``, and let those go on who wait; ``private`` as to read.
 
-    Closing does so too, but only when nobody else has the descriptor.
+    Closing does so too, but only when nobody else has the descriptor. It waits for the lock of the
+    address space.
     """
     for start, end in spans:
         with suppress(OSError):  # gone, or never registered
             fcntl.ioctl(descriptor, _UNREGISTER, struct.pack("=QQ", start, end - start))
     with suppress(OSError):
-        for event in read_events(descriptor):
+        for event in read_events(descriptor, private=private):
             if isinstance(event, Fork):
                 os.close(event.descriptor)
 

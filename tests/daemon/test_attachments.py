@@ -40,9 +40,13 @@ class Scene:
         self.failing = SimpleNamespace(failed=False, fail=lambda: None)
         device = os.major(status.st_dev), os.minor(status.st_dev)
         failing: Any = self.failing
-        self.attachments = Attachments(self.lock, self.spaces, device, failing)
+        self.observed = 0
+        self.attachments = Attachments(self.lock, self.spaces, device, failing, self._note_observed)
         self.attachments.start()
         self.ours, self.theirs = socket.socketpair()
+
+    def _note_observed(self) -> None:
+        self.observed += 1
 
     def areas(self) -> list[tuple[int | None, bool]]:
         """Who has areas, and whether they are attached."""

@@ -11,7 +11,8 @@ class Waiting:
 
     def __init__(self, *with_areas: int) -> None:
         self.with_areas = set(with_areas)
-        self.changed = ChangedProcesses(self.with_areas.__contains__)
+        self.exact: set[int] = set()
+        self.changed = ChangedProcesses(self.with_areas.__contains__, self.exact.__contains__)
 
     def taken(self, most: int = 100) -> list[int]:
         pids = self.changed.take(most)
@@ -51,6 +52,18 @@ def test_a_burst_is_one_look_at_each() -> None:
         waiting.changed.exited(child, child)
     assert waiting.taken() == [10, *range(11, 31)]
     assert waiting.taken() == []
+
+
+def test_of_those_who_are_reported_on_an_exec_alone_matters() -> None:
+    waiting = Waiting(10)
+    waiting.exact.add(10)
+    waiting.changed.openers.add(10)
+    waiting.changed.forked(10, 11)
+    waiting.changed.exited(10, 10)
+    assert not waiting.changed.some
+    waiting.changed.execed(10)
+    waiting.changed.forked(10, 12)  # nobody knows yet what it has now
+    assert waiting.taken() == [10, 12]
 
 
 def test_an_opener_may_have_mapped() -> None:

@@ -18,7 +18,7 @@ from anonfs.client._attach import attach
 from anonfs.units import PAGE_SIZE
 from tests.lifecycle.areas import areas_in_proc, ring_in_order
 from tests.posix.children import STRANGER, Child, eventually, hear, say
-from tests.posix.memory import Mapping, map_nothing_over, remap, unmap
+from tests.posix.memory import Mapping, map_nothing_over, remap, room_for, unmap
 from tests.support.mounts import Mounted
 
 _PAGES = 64
@@ -93,7 +93,7 @@ def test_something_else_is_mapped_over_a_part(shared_mount: Path) -> None:
 def test_a_part_is_remapped(shared_mount: Path, pages: int) -> None:
     def then(address: int) -> None:
         # A place of its own asks for a move whatever the size.
-        to = address + 4096 * PAGE_SIZE
+        to = room_for(pages * PAGE_SIZE)
         remap(address + 16 * PAGE_SIZE, 4 * PAGE_SIZE, pages * PAGE_SIZE, to)
 
     with _running(shared_mount, then) as (child, _):

@@ -8,7 +8,7 @@ import ctypes
 import mmap
 import os
 
-__all__ = ["READ", "Mapping", "map_nothing_over", "remap", "unmap"]
+__all__ = ["READ", "Mapping", "map_nothing_over", "remap", "room_for", "unmap"]
 
 READ = mmap.PROT_READ
 _READ_WRITE = mmap.PROT_READ | mmap.PROT_WRITE
@@ -89,6 +89,12 @@ def remap(address: int, length: int, new_length: int, to: int | None = None) -> 
     """mremap to where there is room, or to address ``to``; where it is now."""
     flags = _MAYMOVE if to is None else _MAYMOVE | _FIXED
     return _found(_libc.mremap(address, length, new_length, flags, to))
+
+
+def room_for(length: int) -> int:
+    """Addresses that nothing else uses, private memory of no file: for `remap` to go over."""
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+    return _found(_libc.mmap(None, length, _READ_WRITE, flags, -1, 0))
 
 
 def map_nothing_over(address: int, length: int) -> None:

@@ -7,7 +7,7 @@ from anonfs.errors import AnonfsError
 from anonfs.inspection import NEVER, Reap
 from anonfs.mm import Image, Memory
 from anonfs.swap import MemoryStore, SwapArea
-from anonfs.vfs import ROOT, FileSystem, Inode, ListHead, NewInode
+from anonfs.vfs import ROOT, FileSystem, Inode, ListLink, NewInode
 
 FILE, DIRECTORY = NewInode(0o100644, 0, 0), NewInode(0o040755, 0, 0)
 LAST_AREA, LAST_ATTACH = Reap("last-area"), Reap("last-attach", 7)
@@ -51,7 +51,7 @@ def test_the_policy_is_an_attribute_among_the_others(fs: FileSystem) -> None:
 
 def test_the_close_of_the_last_area_raises_a_suspicion(fs: FileSystem, due: list[Inode]) -> None:
     inode = make(fs, LAST_AREA)
-    area = ListHead()
+    area = ListLink()
     inode.share_ring.add_tail(area)
     inode.dentry.unmapped(1)
     assert not due
@@ -62,7 +62,7 @@ def test_the_close_of_the_last_area_raises_a_suspicion(fs: FileSystem, due: list
 
 def test_the_close_of_an_area_of_the_group_does(fs: FileSystem, due: list[Inode]) -> None:
     inode = make(fs, LAST_ATTACH)
-    inode.share_ring.add_tail(ListHead())
+    inode.share_ring.add_tail(ListLink())
     inode.dentry.unmapped(1)
     assert not due
     inode.dentry.unmapped(7)

@@ -1,5 +1,6 @@
 """Inodes without a file system, and operations that keep count."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from anonfs.errors import require
@@ -24,12 +25,12 @@ class FakeDentry:
     deleted: int = 0
     unmapped_by: list[int] = field(default_factory=list)
 
-    def get(self) -> None:
-        self.count += 1
+    def get(self, times: int = 1) -> None:
+        self.count += times
 
-    def put(self) -> None:
-        require(self.count > 0, "put twice")
-        self.count -= 1
+    def put(self, times: int = 1) -> None:
+        require(self.count >= times, "put twice")
+        self.count -= times
         self.deleted += not self.count
 
     def unmapped(self, group: int) -> None:
@@ -73,6 +74,14 @@ class Recorder:
         self.closed.add(area)
         self.operations.close(area)
         self.log.append(f"close {show(area)}")
+
+    def dup_all(self, parent_areas: Sequence[VmArea], child_areas: Sequence[VmArea]) -> None:
+        for parent_area, child_area in zip(parent_areas, child_areas, strict=True):
+            self.dup(parent_area, child_area)
+
+    def close_all(self, areas: Sequence[VmArea]) -> None:
+        for area in areas:
+            self.close(area)
 
     def fault(self, inode: MappedInode, first: int, count: int) -> None:
         self.log.append(f"fault {inode.ino} {first} {count}")

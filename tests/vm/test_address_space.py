@@ -20,7 +20,7 @@ def space() -> AddressSpace:
 
 def keep(space: AddressSpace, inode: FakeInode, first: int, end: int) -> VmArea:
     area = space.begin(seen(7, first, end), inode)
-    ShareRing(inode).insert(area)
+    ShareRing(inode).insert([area])
     space.add(area)
     return area
 
@@ -29,7 +29,7 @@ def test_a_new_area_is_of_the_process(space: AddressSpace, inode: FakeInode) -> 
     area = space.begin(seen(7, 0, 2, offset=3, perms="r--p"), inode)
     assert (area.pid, area.uid, area.offset, area.perms) == (10, 1000, 3 * 4096, "r--p")
     assert area not in space
-    assert area.link.empty
+    assert area.empty
 
 
 def test_areas_are_in_the_order_of_addresses(space: AddressSpace, inode: FakeInode) -> None:
@@ -78,7 +78,7 @@ def test_check_invariants_finds_overlaps(space: AddressSpace, inode: FakeInode) 
 
 
 def test_check_invariants_finds_an_area_in_no_ring(space: AddressSpace, inode: FakeInode) -> None:
-    keep(space, inode, 0, 3).link.unlink()
+    keep(space, inode, 0, 3).unlink()
     with pytest.raises(InvariantError, match="in no ring"):
         space.check_invariants()
 

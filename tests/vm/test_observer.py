@@ -277,7 +277,7 @@ def test_drop_closes_every_area_of_the_inode(world: World) -> None:
 
 def test_check_invariants_finds_an_area_that_left_its_ring(world: World) -> None:
     world.look(maps(10, seen(1, 0, 4)))
-    world.ring(1)[0].link.unlink()
+    world.ring(1)[0].unlink()
     with pytest.raises(InvariantError):
         world.spaces.check_invariants()
 

@@ -42,8 +42,8 @@ def test_each_area_has_one_reference(inode: FakeInode, operations: VmOperations)
 
 def test_the_delete_finds_an_empty_ring(operations: VmOperations) -> None:
     class Dentry(FakeDentry):
-        def put(self) -> None:
-            super().put()
+        def put(self, times: int = 1) -> None:
+            super().put(times)
             assert mapped.share_ring.empty
 
     mapped = FakeInode(Ino(7), dentry=Dentry())
@@ -138,8 +138,8 @@ def test_pages_are_told_where_anybody_listens(inode: FakeInode, telling: ToldOpe
 
 def test_a_close_is_told_before_the_delete_it_causes(telling: ToldOperations) -> None:
     class Dentry(FakeDentry):
-        def put(self) -> None:
-            super().put()
+        def put(self, times: int = 1) -> None:
+            super().put(times)
             telling.delete(mapped)
 
     mapped = FakeInode(Ino(7), dentry=Dentry())
