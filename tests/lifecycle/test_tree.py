@@ -43,7 +43,7 @@ def test_it_is_not_listed(mounted: Mounted) -> None:
     found = mounted.run(["find", str(mounted.path), "-mindepth", "1"], 20).check()
     assert found.split() == [str(mounted.path / "f")]
     tree = mounted.path / ".anonfs"
-    expected = ["events", "inodes", "meminfo", "socket", "swaps"]
+    expected = ["events", "inodes", "limits", "meminfo", "socket", "swaps"]
     assert sorted(os.listdir(tree)) == expected  # noqa: PTH208  as above
     listed = mounted.run(["ls", "-laR", str(tree)], 20).check()
     assert str(ino) in listed
