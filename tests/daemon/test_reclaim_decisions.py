@@ -86,3 +86,22 @@ def test_nothing_goes_to_swap_while_free_frames_can_be_given_up(
         eviction = reclaim._next_eviction()
         assert eviction is not None
         eviction.abandon()
+
+
+def test_what_is_locked_is_neither_asked_for_nor_waited_for(
+    stage: _Stage, info: AnonInodeInfo
+) -> None:
+    with stage.lock:
+        memory, reclaim = stage.memory, stage.reclaim
+        memory.write(info, 0, b"x" * (500 << 12))
+        memory.lock(info)
+        memory.loaded.load(info, 0, 500)
+        other = memory.create(Ino(3))
+        memory.loaded.load(other, 0, _FRAMES)
+        assert stage.budget.is_exceeded
+        assert not reclaim.is_behind
+        assert reclaim._frames_to_swap() <= 0
+        assert reclaim._next_victim() is other
+        memory.unlock(info)
+        assert reclaim.is_behind
+        assert reclaim._frames_to_swap() > 0

@@ -9,7 +9,7 @@ from contextlib import ExitStack, closing
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from anonfs.errors import AnonfsError, InvariantError
 from anonfs.limits import Limits, Usage
@@ -202,8 +202,8 @@ def test_a_charge_that_nobody_made_is_found(fs: FileSystem) -> None:
 
 
 _WHO = st.sampled_from([0, ANN, BOB])
-_WHICH = st.integers(0, 4)
-_PAGES = st.integers(0, 45)
+_WHICH = st.integers(0, 5)
+_PAGES = st.one_of(st.sampled_from([12, 20, 21, 32, 33, 40, 41]), st.integers(0, 41))
 
 
 class QuotaMachine(RuleBasedStateMachine):
@@ -229,7 +229,18 @@ class QuotaMachine(RuleBasedStateMachine):
         of_all = [pages_for(other.size) for other in others]
         if uid and (sum(of_user) + pages > 60 or len(of_user) + 1 > 4):
             return "EDQUOT"
-        return "ENOSPC" if sum(of_all) + pages > 100 else None
+        if sum(of_all) + pages > 100:
+            return "ENOSPC"
+        return self.expected_of_lock(inode, uid, pages) if inode and inode.locked else None
+
+    def expected_of_lock(self, inode: Inode, uid: int, pages: int) -> str | None:
+        """What is said to so many locked pages of ``inode``, which are of user ``uid``."""
+        others = [other for other in self.there() if other is not inode and other.locked]
+        of_user = [pages_for(other.size) for other in others if other.uid == uid]
+        if uid and sum(of_user) + pages > 20:
+            return "EDQUOT"
+        of_all = [pages_for(other.size) for other in others]
+        return "ENOSPC" if sum(of_all) + pages > 32 else None
 
     def outcome(self, call: object, *arguments: object, **changes: int) -> str | None:
         try:
@@ -238,14 +249,15 @@ class QuotaMachine(RuleBasedStateMachine):
             return error.name
         return None
 
-    @rule(which=_WHICH, uid=_WHO)
-    def make(self, which: int, uid: int) -> None:
+    @rule(which=_WHICH, uid=_WHO, pages=_PAGES)
+    def make(self, which: int, uid: int, pages: int) -> None:
         if which not in self.named:
             new = NewInode(stat.S_IFREG | 0o644, uid, 0)
             expected = self.expected(None, uid, 0)
             assert self.outcome(self.fs.make, ROOT, b"%d" % which, new) == expected
             if expected is None:
                 self.named[which] = self.fs.lookup(ROOT, b"%d" % which)
+                self.truncate(which, pages)
 
     def growth(self, inode: Inode, pages: int) -> str | None:
         if pages <= pages_for(inode.size):
@@ -270,6 +282,20 @@ class QuotaMachine(RuleBasedStateMachine):
         if (inode := self.named.get(which)) is not None and inode.uid != uid:
             expected = self.expected(inode, uid, pages_for(inode.size))
             assert self.outcome(self.fs.set_attributes, inode, uid=uid) == expected
+
+    @precondition(lambda self: not self.overcommit)
+    @rule(which=_WHICH)
+    def lock(self, which: int) -> None:
+        if (inode := self.named.get(which)) is not None and not inode.locked:
+            refused = self.expected_of_lock(inode, inode.uid, pages_for(inode.size))
+            expected = "ENOMEM" if refused else None
+            assert self.outcome(self.fs.promising.lock, inode) == expected
+            assert bool(inode.locked) == (expected is None)
+
+    @rule(which=_WHICH)
+    def unlock(self, which: int) -> None:
+        if which in self.named:
+            self.fs.promising.unlock(self.named[which])
 
     @rule(which=_WHICH)
     def open(self, which: int) -> None:
@@ -298,10 +324,13 @@ class QuotaMachine(RuleBasedStateMachine):
         self.fs.check_invariants()
         files = Counter(inode.uid for inode in self.there())
         files[0] += 1
-        pages = Counter[int]()
+        pages, locked = Counter[int](), Counter[int]()
         for inode in self.there():
             pages[inode.uid] += pages_for(inode.size)
-        assert self.fs.quotas.users == {uid: Usage(pages[uid], files[uid]) for uid in files}
+            locked[inode.uid] += pages_for(inode.size) if inode.locked else 0
+        assert self.fs.quotas.users == {
+            uid: Usage(pages[uid], files[uid], locked[uid]) for uid in files
+        }
         assert self.fs.promising.free == 100 - pages.total()
 
     def teardown(self) -> None:
@@ -320,7 +349,7 @@ class OvercommitQuotaMachine(QuotaMachine):
     overcommit = True
 
 
-_SETTINGS = settings(max_examples=50, stateful_step_count=40, deadline=None)
+_SETTINGS = settings(max_examples=100, stateful_step_count=40, deadline=None)
 TestQuotas = QuotaMachine.TestCase
 TestQuotas.settings = _SETTINGS
 TestOvercommitQuotas = OvercommitQuotaMachine.TestCase
