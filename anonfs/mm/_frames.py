@@ -140,6 +140,11 @@ class FrameArena:
         found: npt.NDArray[np.bool_] = (self._flags[frames] & _IN_IO) != 0
         return found
 
+    def movable(self, frames: Frames) -> npt.NDArray[np.bool_]:
+        """Which of ``frames`` may go to swap: those that are neither in I/O nor locked."""
+        found: npt.NDArray[np.bool_] = self._flags[frames] & (_IN_IO | _LOCKED) == 0
+        return found
+
     def run_in_io(self, first: int, count: int) -> bool:
         """Whether any of ``count`` neighbours is in I/O."""
         return bool(self._flags[first : first + count].max() >= _IN_IO)

@@ -383,7 +383,7 @@ class Memory:
             AnonfsError: ENOSPC, swap is full; EIO, it cannot be written; EAGAIN, slots may come
                 free when one of the `evictions` has ended.
         """
-        for span in () if info.locked else info.spans(first, last - first + 1):
+        for span in info.spans(first, last - first + 1):
             frames = movable(self.frames, span.entries)[:EVICTION_BATCH]
             if not frames.size:
                 continue

@@ -213,4 +213,4 @@ def _zeros(arena: FrameArena, frames: Frames) -> npt.NDArray[np.bool_]:
 def movable(frames: FrameArena, entries: Entries) -> Frames:
     """The frames that ``entries`` name and that may go to swap now."""
     held = numbers(entries[states(entries) == PageState.IN_CORE])
-    return held[~frames.in_io(held)]
+    return held[frames.movable(held)]

@@ -75,7 +75,7 @@ class Inode:
     rdev = _Word(8)
     target = _Word(9)
     xattrs = _Word(10)
-    locked = _Word(11)
+    locked = _Word(12)
 
     def __init__(self, image: Image, ino: Ino, operations: DentryOperations) -> None:
         self.ino = ino
