@@ -170,11 +170,12 @@ class AddressSpaces:
     ) -> AddressSpace | None:
         """Follow a look at ``process``; the kernel reports the ranges ``reported`` from now on.
 
-        They are disjoint and in order. Returns None if the process has no areas.
+        They are disjoint and in order. Returns None if the process has no areas, or has changed
+        since, so that it has to be looked at anew.
         """
         self.update([process], complete=False, since=since)
         space = self._spaces.get(process.pid)
-        if space is None:
+        if space is None or space.touched > since:
             return None
         spans = list(reported)
         starts = [start for start, _ in spans]
@@ -184,6 +185,8 @@ class AddressSpaces:
             return area.attached or (at >= 0 and area.end <= spans[at][1])
 
         space.set_attached(is_reported)
+        # A look that is under way may have come to the process before it mapped anything.
+        space.touched = self._tick()
         return space
 
     def attached_spans(self, pid: int) -> set[tuple[int, int]]:

@@ -12,6 +12,7 @@ A client that is slow loses its connection; a user who has many at once is refus
 """
 
 import array
+import contextlib
 import errno
 import logging
 import secrets
@@ -85,6 +86,7 @@ class AttachServer:
                 if full or self._connections.total() > _CONNECTIONS:
                     log.warning("user %d has too many connections", uid)
                     _send(connection, errno.EAGAIN)
+                    _leave(connection)
                     return
                 with trio.move_on_after(_SECONDS):
                     await trio.lowlevel.wait_readable(connection)
@@ -128,6 +130,15 @@ class AttachServer:
                 self._attachments.discard(descriptor, uid)
             raise OSError(errno.EINVAL, "a bad request")
         return found[0] if found else None
+
+
+def _leave(connection: socket.socket) -> None:
+    """Leave what has come unread, in such a way that the client reads its answer all the same.
+
+    Received without a place for descriptors they are let go of by the kernel, without a wait.
+    """
+    with contextlib.suppress(OSError):
+        connection.recv(1)
 
 
 def _send(connection: socket.socket, number: int) -> None:

@@ -5,6 +5,7 @@ import mmap
 import os
 import socket
 from collections.abc import Iterator
+from functools import partial
 from time import monotonic
 from types import SimpleNamespace
 from typing import Any
@@ -60,13 +61,14 @@ class Scene:
         self.attachments.attach(child.pid, 0, descriptor)
         assert self.areas() == [(child.pid, True)]
 
-    def map_and_fork(self) -> None:
+    def map_and_fork(self, *, keeps_descriptor: bool = False) -> None:
         """In a child: map the file, hand a userfaultfd over, and fork as often as it is told."""
         mapping = mmap.mmap(self.fd, _PAGES * PAGE_SIZE)
         say(ctypes.addressof(ctypes.c_char.from_buffer(mapping)))
         descriptor = new_userfaultfd()
         socket.send_fds(self.theirs, [b"f"], [descriptor])
-        os.close(descriptor)
+        if not keeps_descriptor:
+            os.close(descriptor)
         while True:
             hear()
             begin = monotonic()
@@ -85,6 +87,7 @@ class Scene:
 @pytest.fixture
 def scene(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
     monkeypatch.setattr("anonfsd._attachments._PATIENCE", _PATIENCE)
+    monkeypatch.setattr("anonfsd._attachments.log.filters", [])
     scene = Scene()
     yield scene
     assert not scene.failing.failed
@@ -102,16 +105,22 @@ def test_a_fork_and_the_ends_of_both(scene: Scene) -> None:
     eventually(lambda: not scene.areas(), "the exit is seen")
 
 
+@pytest.mark.parametrize("keeps_descriptor", [False, True])
 def test_a_fork_does_not_wait_for_a_daemon_that_is_too_slow(
-    scene: Scene, caplog: pytest.LogCaptureFixture
+    scene: Scene, caplog: pytest.LogCaptureFixture, keeps_descriptor: bool
 ) -> None:
-    with Child(scene.map_and_fork) as child:
+    program = partial(scene.map_and_fork, keeps_descriptor=keeps_descriptor)
+    with Child(program) as child:
         scene.attach(child)
         with scene.lock:
             child.tell()
             _, seconds = child.said()
-        assert _PATIENCE / 2 < seconds < 10 * _PATIENCE
+            assert _PATIENCE / 2 < seconds < 10 * _PATIENCE
+            child.tell()
+            _, seconds = child.said()
+            assert seconds < _PATIENCE, "nobody waits twice"
         eventually(lambda: scene.areas() == [(child.pid, False)], "the area is observed now")
+        assert scene.observed
         assert "too slow to read what 1 processes report: they are observed" in caplog.text
         child.tell()
         _, seconds = child.said()

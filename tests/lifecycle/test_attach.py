@@ -217,6 +217,7 @@ def test_slow_clients_and_many_of_them(shared_mount: Path) -> None:
     assert sum(answer == struct.pack("=i", errno.EAGAIN) for answer in answers) >= 30
     for connection in connections:
         connection.close()
+    eventually(lambda: _ask(name, b"attach") == errno.ESRCH, "there is room for more")
     with _running(shared_mount, lambda _address: None):
         pass
 
@@ -226,6 +227,23 @@ def own_mount(can_mount: None) -> Iterator[Mounted]:
     del can_mount
     with Mounted() as mounted:
         yield mounted
+
+
+def test_files_that_cannot_be_closed_take_no_more_than_their_share(own_mount: Mounted) -> None:
+    name = _socket_name(own_mount.path)
+    with Mounted() as hanging:
+        fd = os.open(hanging.path / "f", os.O_CREAT | os.O_RDWR)
+        os.kill(hanging.process.pid, signal.SIGSTOP)
+        try:
+            answers = [_ask(name, b"attach", fd, fd) for _ in range(20)]
+        finally:
+            os.kill(hanging.process.pid, signal.SIGCONT)
+        assert answers.count(errno.EINVAL) == 8
+        assert answers.count(errno.EAGAIN) == 12
+        os.close(fd)
+    eventually(lambda: _ask(name, b"attach") == errno.ESRCH, "all are closed")
+    with _running(own_mount.path, lambda _address: None):
+        pass
 
 
 def test_a_client_that_dies_before_its_answer_leaves_nothing(own_mount: Mounted) -> None:

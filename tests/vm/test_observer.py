@@ -293,3 +293,31 @@ def test_ten_thousand_areas_take_linear_time(world: World) -> None:
     world.look()
     # Linear takes well under a second, quadratic minutes.
     assert time.monotonic() - began < 10
+
+
+def test_a_look_from_before_an_attachment_does_not_undo_it(world: World) -> None:
+    since = world.spaces.moment  # a look begins, and comes to process 10 before it maps anything
+    process = maps(10, seen(1, 0, 4))
+    world.look(process, complete=False)
+    (area,) = process.areas
+    space = world.spaces.attach(process, [(area.start, area.end)], since=world.spaces.moment)
+    assert space is not None
+    assert world.spaces.is_exact(10)
+    world.recorder.take_log()
+    world.spaces.update([], complete=True, since=since)
+    assert world.recorder.take_log() == []
+    assert world.spaces.is_exact(10)
+    world.check()
+    assert world.look() == ["close 10 1 0-4"]
+
+
+def test_who_has_changed_since_it_was_looked_at_is_not_attached(world: World) -> None:
+    process = maps(10, seen(1, 0, 4))
+    (area,) = process.areas
+    reported = [(area.start, area.end)]
+    space = world.spaces.attach(process, reported, since=world.spaces.moment)
+    assert space is not None
+    since = world.spaces.moment
+    world.spaces.unmap(space, area.start, area.start + PAGE_SIZE)
+    assert world.spaces.attach(process, reported, since=since) is None
+    world.check()
