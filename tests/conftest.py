@@ -10,10 +10,15 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests.support.mounts import Mounted, bring_down_leftovers
 from tests.support.programs import missing_for_mounts
+
+# How long an example takes says more about what else the machine does.
+hypothesis.settings.register_profile("anonfs", deadline=None)
+hypothesis.settings.load_profile("anonfs")
 
 
 def skip_or_fail(reason: str) -> None:
