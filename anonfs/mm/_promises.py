@@ -15,7 +15,7 @@ it gives its slot back, and a page that is being evicted has both for a while.
 
 Some are promised a frame, since they are locked and must not go to swap. Those are few enough that
 reclaim always finds others: a locked page may cost the budget twice, for it may be in a frame and
-loaded, and half of the frames at least are left to those that are not locked.
+loaded, so with a quarter of the frames half of the budget is left to what is not locked.
 
 Who is promised what is not known here: `anonfs.vfs` promises each inode its pages.
 """
