@@ -1,6 +1,18 @@
 """Shared memory by name, as Python knows it, on an anonfs.
 
-This floor stands on the client: a segment is a file in the root of the mount.
+    >>> from anonfs.shm import SharedMemory
+    >>> segment = SharedMemory("job-7", create=True, size=1 << 20, reap="last-area")
+    >>> segment.buf[:5] = b"hello"
+    >>> SharedMemory("job-7").resize(2 << 20)
+
+`SharedMemory` and `ShareableList` stand in for those of `multiprocessing.shared_memory`. Segments
+are files in the root of the mount: with the mount on /dev/shm they are those of shm_open(3), and of
+the standard library.
+
+This floor stands on the client, and finds the mount as `anonfs.client.connect` does.
 """
 
-__all__: list[str] = []
+from anonfs.shm._shareable_list import ShareableList
+from anonfs.shm._shared_memory import SharedMemory
+
+__all__ = ["ShareableList", "SharedMemory"]
