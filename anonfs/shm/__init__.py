@@ -5,14 +5,15 @@
     >>> segment.buf[:5] = b"hello"
     >>> SharedMemory("job-7").resize(2 << 20)
 
-`SharedMemory` and `ShareableList` stand in for those of `multiprocessing.shared_memory`. Segments
-are files in the root of the mount: with the mount on /dev/shm they are those of shm_open(3), and of
-the standard library.
+`SharedMemory` and `ShareableList` stand in for those of `multiprocessing.shared_memory`; `array`
+makes numpy arrays in segments. Segments are files in the root of the mount: with the mount on
+/dev/shm they are those of shm_open(3), and of the standard library.
 
 This floor stands on the client, and finds the mount as `anonfs.client.connect` does.
 """
 
+from anonfs.shm._array import SharedArray, array
 from anonfs.shm._shareable_list import ShareableList
 from anonfs.shm._shared_memory import SharedMemory
 
-__all__ = ["ShareableList", "SharedMemory"]
+__all__ = ["ShareableList", "SharedArray", "SharedMemory", "array"]

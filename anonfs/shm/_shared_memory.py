@@ -20,9 +20,11 @@ import contextlib
 import ctypes
 import os
 import stat
+import weakref
 from collections.abc import Callable, Iterator
 from functools import partial
 from multiprocessing import shared_memory
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
 
@@ -87,11 +89,15 @@ class SharedMemory(shared_memory.SharedMemory):
             with file, errors_about(self._name), file.size_locked():
                 if reap is not None:
                     file.reap = reap
-                if create and (is_new or not file.size):
-                    self._give_size(file, size)
-                if not file.size:
+                found = file.size
+                if create and (is_new or not found):
+                    # Longer: somebody else was faster, and has mapped that much.
+                    found = max(found, size)
+                    with no_room(self._name, size, self._fs):
+                        file.resize(found)
+                if not found:
                     raise ValueError("cannot mmap an empty file")  # noqa: TRY301  the name goes
-                self._mapping = file.map(attach=attach)
+                self._mapping = file.map(found, attach=attach)
         except BaseException:
             if is_new:
                 with contextlib.suppress(FileNotFoundError):
@@ -128,12 +134,6 @@ class SharedMemory(shared_memory.SharedMemory):
             else:
                 return file, chosen
 
-    def _give_size(self, file: File, size: int) -> None:
-        """Make it that long, unless it is longer: then others have it already."""
-        if file.size < size:
-            with no_room(self._slashed, size, self._fs):
-                file.resize(size)
-
     @property
     def _slashed(self) -> str:
         """The name in errors."""
@@ -145,16 +145,18 @@ class SharedMemory(shared_memory.SharedMemory):
         return self._slashed.removeprefix("/")
 
     @property
+    def path(self) -> Path:
+        """The file that it is, or was until it was unlinked."""
+        return self._fs.path(file_name(self._slashed))
+
+    @property
     def size(self) -> int:
         """The size in bytes, as it is mapped."""
         return self._size
 
     @property
     def buf(self) -> memoryview:
-        """Its memory, until `close`; None then.
-
-        `resize` makes a new one, and the old one raises ValueError when it is used.
-        """
+        """Its memory, until `close`; None then. `resize` makes a new one."""
         return cast("memoryview", self._buf)
 
     def fileno(self) -> int:
@@ -180,8 +182,8 @@ class SharedMemory(shared_memory.SharedMemory):
         `buf` is another one afterwards.
 
         Raises:
-            BufferError: there are views or arrays of `buf`, or somebody else maps what would be
-                cut off, or may do so. Nothing has changed then.
+            BufferError: `buf`, or a view or an array of it, is in use; or somebody else maps what
+                would be cut off, or may do so. Nothing has changed then.
             OSError: ENOSPC, there is no room for it. Nothing has changed then.
             ValueError: ``size`` is not positive, or the segment is closed or empty.
         """
@@ -204,7 +206,7 @@ class SharedMemory(shared_memory.SharedMemory):
         """The file, opened anew: a child that was forked has a lock of its own then."""
         path = f"/proc/self/fd/{self.fileno()}"
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        return File(descriptor, self._fs.path(file_name(self._slashed)), self.name, read_only=False)
+        return File(descriptor, self.path, self.name, read_only=False)
 
     def _check_nobody_maps_beyond(self, size: int) -> None:
         """Raise BufferError where another area has, or may have, more than ``size`` bytes."""
@@ -222,9 +224,12 @@ class SharedMemory(shared_memory.SharedMemory):
 
     @contextlib.contextmanager
     def _without_buf(self) -> Iterator[None]:
-        """Have no view of the mapping of our own. Raises BufferError: others were made of it."""
+        """Have no view of the mapping of our own. Raises BufferError: somebody else has ours."""
+        view = weakref.ref(self.buf)
+        self._buf = None
+        self._buf = view()  # numpy.ndarray(buffer=buf) has it, and no export of it
         if self._buf is not None:
-            self._buf.release()
+            raise BufferError("buf is in use, by a variable or an array")
         try:
             yield
         finally:
@@ -256,7 +261,7 @@ class SharedMemory(shared_memory.SharedMemory):
     def _rename(self, name: str) -> None:
         """Take a name that nobody has."""
         with errors_about(name):
-            self._fs.path(file_name(name)).hardlink_to(self._fs.path(self.name))
+            self._fs.path(file_name(name)).hardlink_to(self.path)
         self.unlink()
         self._name = name
 
@@ -292,20 +297,29 @@ class SharedMemory(shared_memory.SharedMemory):
     def close(self) -> None:
         """Unmap it in this process; closing again does nothing.
 
+        What `buf` was is good for nothing then. Where somebody still refers to it, as an array does
+        that `numpy.ndarray` made of it, the memory stays until that is gone.
+
         Raises:
-            BufferError: there are views or arrays of `buf`. Nothing has changed then.
+            BufferError: there are views of `buf`, or arrays that export it.
         """
         mapping = self._mapping
         if mapping is None:
             return
-        if self._buf is not None:
-            self._buf.release()
-        try:
-            mapping.close()
-        except BufferError:
-            self._buf = memoryview(mapping)
-            raise
-        self._mapping = self._buf = None
+        view = weakref.ref(self.buf)
+        self.buf.release()
+        self._buf = None
+        left = view()
+        if left is None:
+            try:
+                mapping.close()
+            except BufferError:
+                self._buf = memoryview(mapping)
+                raise
+        else:
+            # It is good for nothing, but numpy.ndarray(buffer=buf) knows the address behind it.
+            weakref.finalize(left, _keep, mapping).atexit = False
+        self._mapping = None
 
     def unlink(self) -> None:
         """Take its name away; who has it mapped keeps it.
@@ -337,3 +351,7 @@ class SharedMemory(shared_memory.SharedMemory):
         # Where views are left the memory goes with the last of them.
         with contextlib.suppress(OSError, BufferError):
             self.close()
+
+
+def _keep(_mapping: Mapping) -> None:
+    """Let go what was kept as the argument."""
