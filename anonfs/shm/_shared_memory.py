@@ -20,6 +20,7 @@ import contextlib
 import ctypes
 import os
 import stat
+import sys
 import weakref
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -104,6 +105,7 @@ class SharedMemory(shared_memory.SharedMemory):
                     self.unlink()
             raise
         self._size = len(self._mapping)
+        self._alone = sys.getrefcount(self._mapping)
         self._buf = memoryview(self._mapping)
 
     def _flags_for(self, name: str | None, create: bool, size: int, exist_ok: bool) -> int:
@@ -189,7 +191,6 @@ class SharedMemory(shared_memory.SharedMemory):
         """
         if size is not None and size <= 0:
             raise ValueError("'size' must be a positive number different from zero")
-        mapping = self._held()
         with errors_about(self._slashed), self._reopened() as file, file.size_locked():
             wanted = file.size if size is None else size
             if not wanted:
@@ -197,10 +198,10 @@ class SharedMemory(shared_memory.SharedMemory):
             if wanted < file.size:
                 self._check_nobody_maps_beyond(wanted)
             with no_room(self._slashed, wanted, self._fs), self._without_buf():
-                mapping.resize(wanted)
+                self._held().resize(wanted)
             self._size = wanted
         if self._attach:
-            attach_mappings(mapping.fileno())
+            attach_mappings(self.fileno())
 
     def _reopened(self) -> File:
         """The file, opened anew: a child that was forked has a lock of its own then."""
@@ -224,13 +225,15 @@ class SharedMemory(shared_memory.SharedMemory):
 
     @contextlib.contextmanager
     def _without_buf(self) -> Iterator[None]:
-        """Have no view of the mapping of our own. Raises BufferError: somebody else has ours."""
+        """Have no view of the mapping. Raises BufferError: somebody else has one, or an array."""
         view = weakref.ref(self.buf)
         self._buf = None
-        self._buf = view()  # numpy.ndarray(buffer=buf) has it, and no export of it
+        self._buf = view()
         if self._buf is not None:
-            raise BufferError("buf is in use, by a variable or an array")
+            raise BufferError("buf is in use: existing memory cannot be re-sized")
         try:
+            if sys.getrefcount(self._mapping) > self._alone:
+                raise BufferError("views or arrays are in use: existing memory cannot be re-sized")
             yield
         finally:
             self._buf = memoryview(self._held())
@@ -297,28 +300,21 @@ class SharedMemory(shared_memory.SharedMemory):
     def close(self) -> None:
         """Unmap it in this process; closing again does nothing.
 
-        What `buf` was is good for nothing then. Where somebody still refers to it, as an array does
-        that `numpy.ndarray` made of it, the memory stays until that is gone.
+        An array that was made by ``numpy.ndarray(buffer=buf)`` keeps the memory until it is gone.
 
         Raises:
             BufferError: there are views of `buf`, or arrays that export it.
         """
-        mapping = self._mapping
-        if mapping is None:
+        if self._mapping is None:
             return
-        view = weakref.ref(self.buf)
         self.buf.release()
         self._buf = None
-        left = view()
-        if left is None:
-            try:
-                mapping.close()
-            except BufferError:
-                self._buf = memoryview(mapping)
-                raise
-        else:
-            # It is good for nothing, but numpy.ndarray(buffer=buf) knows the address behind it.
-            weakref.finalize(left, _keep, mapping).atexit = False
+        try:
+            # Not its close(): numpy.ndarray(buffer=buf) has the address, and a reference alone.
+            _check_no_exports(self._mapping)
+        except BufferError:
+            self._buf = memoryview(self._mapping)
+            raise
         self._mapping = None
 
     def unlink(self) -> None:
@@ -353,5 +349,7 @@ class SharedMemory(shared_memory.SharedMemory):
             self.close()
 
 
-def _keep(_mapping: Mapping) -> None:
-    """Let go what was kept as the argument."""
+def _check_no_exports(mapping: Mapping) -> None:
+    """Raise BufferError where there are views of it."""
+    with contextlib.suppress(ValueError):  # that it is no size is found out last
+        mapping.resize(-1)
