@@ -58,8 +58,10 @@ class SharedArray(np.ndarray[Any, np.dtype[Any]]):
         self, result: _Array, context: Any = None, return_scalar: bool = False
     ) -> Any:
         """Plain arrays and scalars come of computing, unless it was in place."""
-        if result is self:
-            return result
+        if np.may_share_memory(result, self):
+            view = result.view(type(self))
+            view.shm = self.shm
+            return view
         return result[()] if return_scalar or not result.ndim else result.view(np.ndarray)
 
     def __getitem__(self, key: Any) -> Any:
