@@ -1,6 +1,6 @@
 """A directory of a mount that is found as the mount, and programs that find it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -23,10 +23,16 @@ def mount(shared_mount: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def run(_shared_daemon: Mounted, mount: Path) -> Run:
-    """Runs a module as a program; its output if it succeeds."""
+    """Runs a module as a program, ``before`` which there may be another; its output.
 
-    def run(module: str, *arguments: str) -> str:
-        command = python("-m", module, *arguments)
-        return _shared_daemon.run(command, _SECONDS, {"ANONFS_MOUNT": str(mount)}).check()
+    It finds the mount at ``point``, by default where the test does.
+    """
+
+    def run(
+        module: str, *arguments: str, before: Sequence[str] = (), point: Path | None = None
+    ) -> str:
+        command = [*before, *python("-m", module, *arguments)]
+        extra = {"ANONFS_MOUNT": str(point or mount)}
+        return _shared_daemon.run(command, _SECONDS, extra).check()
 
     return run

@@ -1,7 +1,9 @@
-"""The standard library's own tests pass with our classes."""
+"""Our classes in the place of the standard library's, and beside them."""
 
 import importlib.util
+import os
 import re
+from pathlib import Path
 
 import pytest
 
@@ -23,3 +25,10 @@ def test_cpythons_tests(need_cases: None, run: Run, method: str) -> None:
     found = re.search(r"Ran (\d+) tests in .*\n\nOK\n", output)
     assert found is not None, output
     assert int(found[1]) >= 11
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has a /dev/shm of its own")
+def test_both_on_dev_shm(run: Run, mount: Path) -> None:
+    there = f'mount --bind {mount} /dev/shm && exec "$@"'
+    before = ["unshare", "--mount", "sh", "-c", there, "sh"]
+    assert run("tests.shm.beside", before=before, point=Path("/dev/shm")) == "done\n"
