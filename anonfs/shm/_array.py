@@ -112,7 +112,8 @@ def array(
 
     With a name every process may make the same call, and whoever comes first makes the segment;
     ``unlink`` of its ``shm`` takes it away. Without one the segment goes with its last mapping,
-    however that ended: keep the array until those that are to have it do.
+    however that ended: keep the array until those that are to have it do. A pickle has the name in
+    it; what is to be kept in a file is for `numpy.save`.
 
     Args:
         shape: as for `numpy.zeros`.

@@ -17,7 +17,6 @@ and reaps, if it was asked to.
 """
 
 import contextlib
-import ctypes
 import os
 import stat
 import sys
@@ -33,9 +32,10 @@ from anonfs.client import File, Mapping, areas, connect, page_counts, reap_polic
 from anonfs.client import attach as attach_mappings
 from anonfs.client import reap as set_reap
 from anonfs.inspection import Area, PageCounts
-from anonfs.shm._names import errors_about, file_name, no_room, random_name
+from anonfs.shm._names import errors_about, file_name, no_room
+from anonfs.shm._opening import Opening
 from anonfs.shm._snapshot import copy_pages
-from anonfs.units import PAGE_SIZE, pages_for
+from anonfs.shm._uses import check_no_views, check_nobody_maps_beyond
 
 __all__ = ["SharedMemory"]
 
@@ -78,27 +78,16 @@ class SharedMemory(shared_memory.SharedMemory):
         mount: str | os.PathLike[str] | None = None,
     ) -> None:
         del track
-        flags = self._flags_for(name, create, size, exist_ok)
+        opening = self._opening(name, create, size, exist_ok)
         self._fs = connect(mount)
         self._attach = attach
         self._given: dict[str, Any] = {} if attach else {"attach": False}
         if mount is not None:
             self._given["mount"] = mount
-        is_new = bool(flags & os.O_EXCL)
-        file, self._name = self._opened(name, flags)
+        file, self._name, is_new = opening.open(self._fs)
         try:
-            with file, errors_about(self._name), file.size_locked():
-                if reap is not None:
-                    file.reap = reap
-                found = file.size
-                if create and (is_new or not found):
-                    # Longer: somebody else was faster, and has mapped that much.
-                    found = max(found, size)
-                    with no_room(self._name, size, self._fs):
-                        file.resize(found)
-                if not found:
-                    raise ValueError("cannot mmap an empty file")  # noqa: TRY301  the name goes
-                self._mapping = file.map(found, attach=attach)
+            with file, errors_about(self._name):
+                self._mapping = self._mapped(file, size if create else 0, is_new, reap)
         except BaseException:
             if is_new:
                 with contextlib.suppress(FileNotFoundError):
@@ -108,33 +97,34 @@ class SharedMemory(shared_memory.SharedMemory):
         self._alone = sys.getrefcount(self._mapping)
         self._buf = memoryview(self._mapping)
 
-    def _flags_for(self, name: str | None, create: bool, size: int, exist_ok: bool) -> int:
-        """The flags of open(2); raises ValueError as the standard class."""
+    def _opening(self, name: str | None, create: bool, size: int, exist_ok: bool) -> Opening:
+        """How to open it. Raises ValueError: as the standard class."""
         if not size >= 0:
             raise ValueError("'size' must be a positive integer")
         flags = self._flags
         if create:
             if size == 0:
                 raise ValueError("'size' must be a positive number different from zero")
-            may_exist = exist_ok and name is not None
-            flags = os.O_RDWR | os.O_CREAT | (0 if may_exist else os.O_EXCL)
-        if name is None and not flags & os.O_EXCL:
-            raise ValueError("'name' can only be None if create=True")
-        return flags | os.O_NOFOLLOW
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
+        return Opening(name, flags, self._mode, exist_ok)
 
-    def _opened(self, name: str | None, flags: int) -> tuple[File, str]:
-        """The file and its name, with the slash."""
-        given = None if name is None else "/" + name
-        while True:
-            chosen = given or random_name()
-            try:
-                with errors_about(chosen):
-                    file = self._fs.open(file_name(chosen), flags=flags, mode=self._mode)
-            except FileExistsError:
-                if given:
-                    raise
-            else:
-                return file, chosen
+    def _mapped(self, file: File, size: int, is_new: bool, policy: str | None) -> Mapping:
+        """All of the file, which gets a size if it has none."""
+        with file.size_locked():
+            if policy is not None:
+                file.reap = policy
+            found = file.size
+            if size and (is_new or not found):
+                # If it is longer somebody else was faster, and has mapped that much.
+                found = max(found, size)
+                with no_room(self._slashed, size, self._fs):
+                    file.resize(found)
+            if not found:
+                raise ValueError("cannot mmap an empty file")
+            mapping = file.map(found, attach=False)
+        if self._attach:
+            attach_mappings(file.fileno())
+        return mapping
 
     @property
     def _slashed(self) -> str:
@@ -196,7 +186,7 @@ class SharedMemory(shared_memory.SharedMemory):
             if not wanted:
                 raise ValueError("cannot mmap an empty file")
             if wanted < file.size:
-                self._check_nobody_maps_beyond(wanted)
+                check_nobody_maps_beyond(self._held(), wanted)
             with no_room(self._slashed, wanted, self._fs), self._without_buf():
                 self._held().resize(wanted)
             self._size = wanted
@@ -208,20 +198,6 @@ class SharedMemory(shared_memory.SharedMemory):
         path = f"/proc/self/fd/{self.fileno()}"
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         return File(descriptor, self.path, self.name, read_only=False)
-
-    def _check_nobody_maps_beyond(self, size: int) -> None:
-        """Raise BufferError where another area has, or may have, more than ``size`` bytes."""
-        end = pages_for(size) * PAGE_SIZE
-        address = ctypes.addressof(ctypes.c_char.from_buffer(self._held()))
-        found, complete = areas(self.fileno())
-        for area in found:
-            if area.start is not None and area.end is not None:
-                is_ours = area.pid == os.getpid() and area.start == address
-                if is_ours or area.offset + area.end - area.start <= end:
-                    continue
-            raise BufferError(f"process {area.pid} has more than {size} bytes of it mapped")
-        if not complete:
-            raise BufferError(f"others may have more than {size} bytes of it mapped")
 
     @contextlib.contextmanager
     def _without_buf(self) -> Iterator[None]:
@@ -311,7 +287,7 @@ class SharedMemory(shared_memory.SharedMemory):
         self._buf = None
         try:
             # Not its close(): numpy.ndarray(buffer=buf) has the address, and a reference alone.
-            _check_no_exports(self._mapping)
+            check_no_views(self._mapping)
         except BufferError:
             self._buf = memoryview(self._mapping)
             raise
@@ -347,9 +323,3 @@ class SharedMemory(shared_memory.SharedMemory):
         # Where views are left the memory goes with the last of them.
         with contextlib.suppress(OSError, BufferError):
             self.close()
-
-
-def _check_no_exports(mapping: Mapping) -> None:
-    """Raise BufferError where there are views of it."""
-    with contextlib.suppress(ValueError):  # that it is no size is found out last
-        mapping.resize(-1)

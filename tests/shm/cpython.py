@@ -17,7 +17,7 @@ from anonfs.shm import ShareableList, SharedMemory
 __all__: list[str] = []
 
 _cases: Any = importlib.import_module("test._test_multiprocessing")
-_ours: Any = importlib.import_module("anonfs.shm._shared_memory")
+_ours: Any = importlib.import_module("anonfs.shm._opening")
 
 OF_THE_TRACKER = {
     "test_shared_memory_SharedMemoryManager_reuses_resource_tracker",

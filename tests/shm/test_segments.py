@@ -1,5 +1,6 @@
 """What a segment can do that the standard library's cannot."""
 
+import contextlib
 import errno
 import os
 import pickle
@@ -18,6 +19,7 @@ from tests.lifecycle.areas import areas_in_proc, ring_in_order
 from tests.posix.children import Child, eventually, hear, say
 
 _SIZE = 4 * PAGE_SIZE
+_ROUNDS = 40
 
 is_root = os.geteuid() == 0
 
@@ -108,6 +110,50 @@ def test_nobody_is_cut_off(mount: Path) -> None:
         child.said()
 
 
+def _store_at_the_end(name: str) -> None:
+    for _ in range(_ROUNDS):
+        with SharedMemory(name) as segment:
+            segment.buf[segment.size - 1] = 1
+    say("not killed")
+
+
+def _resize_as_it_goes(name: str) -> None:
+    done = 0
+    with SharedMemory(name) as segment:
+        for number in range(2 * _ROUNDS):
+            with contextlib.suppress(BufferError):
+                segment.resize((1 + number % 2) * _SIZE)
+                done += 1
+    say(done)
+
+
+def test_nobody_who_opens_it_meanwhile_is_cut_off(mount: Path) -> None:
+    del mount
+    with (
+        SharedMemory("s", True, PAGE_SIZE),
+        Child(_store_at_the_end, "s") as one,
+        Child(_store_at_the_end, "s") as other,
+        Child(_resize_as_it_goes, "s") as resizing,
+    ):
+        assert (one.said(), other.said()) == ("not killed", "not killed")
+        assert resizing.said() > _ROUNDS
+
+
+def test_whoever_comes_first_makes_it_and_others_take_it(mount: Path) -> None:
+    del mount
+
+    def meet() -> None:
+        for _ in range(_ROUNDS):
+            with SharedMemory("s", True, _SIZE, exist_ok=True) as segment:
+                segment.buf[_SIZE - 1] = 1
+                with contextlib.suppress(FileNotFoundError):
+                    segment.unlink()
+        say("met")
+
+    with Child(meet) as one, Child(meet) as two, Child(meet) as three:
+        assert [child.said() for child in (one, two, three)] == ["met"] * 3
+
+
 def test_this_process_is_not_cut_off_either(mount: Path) -> None:
     with SharedMemory("s", True, _SIZE) as segment, SharedMemory("s") as again:
         with pytest.raises(BufferError, match=f"process {os.getpid()} has more"):
@@ -132,10 +178,13 @@ def test_bad_sizes(mount: Path, size: int) -> None:
 def test_no_room(mount: Path) -> None:
     free = os.statvfs(mount)
     huge = 2 * free.f_blocks * free.f_frsize
-    with pytest.raises(OSError, match=r"do not fit, .* left in .*: unlink .* --budget") as caught:
-        SharedMemory("s", True, huge)
-    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, "/s")
-    assert list(mount.iterdir()) == []
+    for exist_ok in (False, True):
+        with pytest.raises(
+            OSError, match=r"do not fit, .* left in .*: unlink .* --budget"
+        ) as caught:
+            SharedMemory("s", True, huge, exist_ok=exist_ok)
+        assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, "/s")
+        assert list(mount.iterdir()) == []
     with SharedMemory("s", True, _SIZE) as segment:
         for ask in (lambda: segment.resize(huge), lambda: ShareableList([b"x" * 99], name="s")):
             with pytest.raises(OSError):
