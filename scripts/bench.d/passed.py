@@ -13,7 +13,7 @@ from typing import IO
 import kernel_sysv
 from measure import Better, Metric, Sample
 from pages import MIB
-from passing import BUFFER, SLOT
+from passing import BUFFER, SLICE, SLOT
 from places import BenchError, Place
 from segments import SYSV
 
@@ -47,11 +47,11 @@ class Passed:
             with place.scratch() as fd:
                 os.ftruncate(fd, BUFFER)
                 seconds = _pass("file", fd, self.slots)
-        yield metric, self.slots * SLOT / MIB / seconds
+        yield metric, SLICE * SLOT / MIB / seconds
 
 
 def _pass(kind: str, number: int, slots: int) -> float:
-    """Seconds of the receiver, when it and the sender have gone through the buffer once before."""
+    """Seconds of a slice, as the receiver sees it."""
     with contextlib.ExitStack() as stack:
         both = [
             stack.enter_context(_started(role, kind, number, slots)) for role in ("send", "receive")

@@ -25,7 +25,7 @@ GROUP = Group(
         *(Attached(300, peer) for peer in ("", SYSV)),
         Objects(100),
         Resized(50),
-        *(Passed(16_384, peer) for peer in ("", SYSV)),
+        *(Passed(32_768, peer) for peer in ("", SYSV)),
         *(Held(100, 10, peer) for peer in ("", SYSV)),
     ),
     quick=(
@@ -35,7 +35,7 @@ GROUP = Group(
         *(Attached(50, peer) for peer in ("", SYSV)),
         Objects(20),
         Resized(10),
-        *(Passed(4096, peer) for peer in ("", SYSV)),
+        *(Passed(16_384, peer) for peer in ("", SYSV)),
         *(Held(20, 10, peer) for peer in ("", SYSV)),
     ),
 )
