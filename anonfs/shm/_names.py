@@ -17,6 +17,7 @@ __all__ = ["errors_about", "file_name", "no_room", "random_name"]
 
 _RANDOM_PREFIX = "/psm_"
 _RANDOM_BYTES = 4
+_SAID_OTHERWISE = {errno.EISDIR: errno.EINVAL, errno.EPERM: errno.EACCES}
 
 
 def random_name() -> str:
@@ -48,8 +49,9 @@ def errors_about(name: str) -> Iterator[None]:
         raise
     except OSError as error:
         number, text = error.errno, error.strerror
-        if number == errno.EISDIR:
-            number, text = errno.EINVAL, os.strerror(errno.EINVAL)
+        if number in _SAID_OTHERWISE:
+            number = _SAID_OTHERWISE[number]
+            text = os.strerror(number)
         raise OSError(number, text, name) from None
 
 

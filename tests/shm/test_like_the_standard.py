@@ -15,6 +15,9 @@ import numpy as np
 import pytest
 
 from anonfs import shm
+from anonfs.client import connect
+from tests.posix.children import STRANGER, as_user
+from tests.support.mounts import Mounted
 
 Segment = Any
 """One of the classes."""
@@ -186,6 +189,26 @@ CASES = [
     a_directory_and_a_link,
     cut_off_under_a_descriptor,
 ]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes somebody else")
+def test_other_users(mount_factory: Callable[..., Mounted]) -> None:
+    mounted = mount_factory()
+    mounted.workplace.chmod(0o711)
+    name = f"anonfs-{os.getpid()}-{os.urandom(4).hex()}"
+
+    def told(of: Segment) -> Any:
+        def as_stranger(_: Path) -> Any:
+            segment = object.__new__(of)
+            segment._name, segment._fs = "/" + name, connect(mounted.path)
+            return _raises(of, name), _raises(of, name, True, 1), _raises(segment.unlink)
+
+        with _made(of, name):
+            return as_user(STRANGER, Path("/"), as_stranger)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ANONFS_MOUNT", str(mounted.path))
+        assert told(shm.SharedMemory) == told(shared_memory.SharedMemory)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
