@@ -12,8 +12,20 @@ makes numpy arrays in segments. Segments are files in the root of the mount: wit
 This floor stands on the client, and finds the mount as `anonfs.client.connect` does.
 """
 
-from anonfs.shm._array import SharedArray, array
+import importlib
+from typing import TYPE_CHECKING
+
 from anonfs.shm._shareable_list import ShareableList
 from anonfs.shm._shared_memory import SharedMemory
 
+if TYPE_CHECKING:
+    from anonfs.shm._array import SharedArray, array
+
 __all__ = ["ShareableList", "SharedArray", "SharedMemory", "array"]
+
+
+def __getattr__(name: str) -> object:
+    """What arrays are for, once it is asked for: numpy takes longer to import than all the rest."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module("anonfs.shm._array"), name)

@@ -1,6 +1,7 @@
 """Arrays on segments."""
 
 import pickle
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,10 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from anonfs import shm
 from anonfs.shm import SharedArray, SharedMemory, array
 from tests.lifecycle.areas import ring_in_order
 from tests.posix.children import Child, eventually, hear, say
 from tests.shm.conftest import Run
+from tests.support.programs import environment, python
 
 
 def _numbers(name: str | None = "numbers") -> SharedArray:
@@ -33,6 +36,14 @@ def _sent(of: object) -> Any:
 def test_arrays_go_to_other_processes(run: Run, mount: Path, method: str) -> None:
     assert run("tests.shm.across", method) == "done\n"
     assert list(mount.iterdir()) == []
+
+
+def test_numpy_is_imported_for_arrays_alone() -> None:
+    ask = "import sys, anonfs.shm; numpy = 'numpy' in sys.modules; anonfs.shm.array; print(numpy)"
+    done = subprocess.run(python("-c", ask), env=environment(), capture_output=True, check=True)
+    assert done.stdout == b"False\n"
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = shm.nothing
 
 
 def test_who_comes_first_makes_it(mount: Path) -> None:
