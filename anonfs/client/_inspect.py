@@ -101,29 +101,6 @@ def _lines(handle: str | os.PathLike[str] | int, name: str) -> tuple[list[str], 
     return (found, complete) if whole is None else (whole.splitlines(), True)
 
 
-def inspect(target: Target) -> Inspection:
-    """The state of the inode behind ``target``; a relative path is one of this process.
-
-    Raises:
-        NotAnonfsError: it is not a file of an anonfs.
-        OSError: as getxattr(2): no such file, no permission to read it.
-    """
-    handle = _handle(target)
-    runs, complete = _lines(handle, "pagemap")
-    ring, areas_complete = _lines(handle, "ring")
-    return Inspection(
-        kind=_text(handle, "kind").strip(),
-        pages=page_counts(handle),
-        reserved=Reserved.parse(_text(handle, "reserved")),
-        runs=[PageRun.parse(line) for line in runs],
-        complete=complete,
-        areas=[Area.parse(line) for line in ring],
-        areas_complete=areas_complete,
-        counts=Counts.parse(_text(handle, "count")),
-        reap=reap_policy(handle),
-    )
-
-
 def page_counts(target: Target) -> PageCounts:
     """The pages of an inode by state; errors as of `inspect`."""
     return PageCounts.parse(_text(_handle(target), "pages"))
@@ -144,6 +121,34 @@ def areas(target: Target) -> tuple[list[Area], bool]:
 def reap_policy(target: Target) -> Reap:
     """When a file goes by itself; errors as of `inspect`."""
     return Reap.parse(_text(_handle(target), "reap"))
+
+
+def inspect(target: Target) -> Inspection:
+    """The state of the inode behind ``target``; a relative path is one of this process.
+
+    Raises:
+        NotAnonfsError: it is not a file of an anonfs.
+        OSError: as getxattr(2): no such file, no permission to read it.
+    """
+    handle = _handle(target)
+
+    def value(name: str) -> str:
+        return _text(handle, name)
+
+    kind = value("kind").strip()
+    runs, complete = page_runs(handle)
+    ring, areas_complete = areas(handle)
+    return Inspection(
+        kind=kind,
+        pages=PageCounts.parse(value("pages")),
+        reserved=Reserved.parse(value("reserved")),
+        runs=runs,
+        complete=complete,
+        areas=ring,
+        areas_complete=areas_complete,
+        counts=Counts.parse(value("count")),
+        reap=Reap.parse(value("reap")),
+    )
 
 
 def reap(target: Target, policy: str) -> None:
