@@ -320,6 +320,4 @@ class SharedMemory(shared_memory.SharedMemory):
         self.close()
 
     def __del__(self) -> None:
-        # Where views are left the memory goes with the last of them.
-        with contextlib.suppress(OSError, BufferError):
-            self.close()
+        """Leave it to the mapping: that goes with the last view or array of it, and not before."""
