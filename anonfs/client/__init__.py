@@ -25,7 +25,17 @@ from anonfs.client._errors import (
     NotAnonfsError,
 )
 from anonfs.client._file import File
-from anonfs.client._inspect import Inspection, Target, inspect, reap, swap_out
+from anonfs.client._inspect import (
+    Inspection,
+    Target,
+    areas,
+    inspect,
+    page_counts,
+    page_runs,
+    reap,
+    reap_policy,
+    swap_out,
+)
 from anonfs.client._mapping import Mapping
 from anonfs.client._mount_table import FS_TYPE, Mount, anonfs_at, anonfs_mounts, mount_at
 from anonfs.client._tree import meminfo, swaps
@@ -51,6 +61,7 @@ __all__ = [
     "WatchOperations",
     "anonfs_at",
     "anonfs_mounts",
+    "areas",
     "attach",
     "connect",
     "default_mountpoint",
@@ -59,7 +70,10 @@ __all__ = [
     "meminfo",
     "mount_at",
     "new_userfaultfd",
+    "page_counts",
+    "page_runs",
     "reap",
+    "reap_policy",
     "swap_out",
     "swaps",
     "watch",
