@@ -25,7 +25,19 @@ from anonfs.client._errors import (
     NotAnonfsError,
 )
 from anonfs.client._file import File
-from anonfs.client._inspect import Inspection, Target, inspect, lock, reap, swap_out, unlock
+from anonfs.client._inspect import (
+    Inspection,
+    Target,
+    areas,
+    inspect,
+    lock,
+    page_counts,
+    page_runs,
+    reap,
+    reap_policy,
+    swap_out,
+    unlock,
+)
 from anonfs.client._mapping import Mapping
 from anonfs.client._mount_table import FS_TYPE, Mount, anonfs_at, anonfs_mounts, mount_at
 from anonfs.client._tree import limits, meminfo, swaps
@@ -51,6 +63,7 @@ __all__ = [
     "WatchOperations",
     "anonfs_at",
     "anonfs_mounts",
+    "areas",
     "attach",
     "connect",
     "default_mountpoint",
@@ -61,7 +74,10 @@ __all__ = [
     "meminfo",
     "mount_at",
     "new_userfaultfd",
+    "page_counts",
+    "page_runs",
     "reap",
+    "reap_policy",
     "swap_out",
     "swaps",
     "unlock",

@@ -88,9 +88,14 @@ class Client:
             raise
         return file
 
-    def open(self, name: Name, *, read_only: bool = False) -> File:
-        """The existing file ``name``."""
-        return self._open(name, os.O_RDONLY if read_only else os.O_RDWR)
+    def open(
+        self, name: Name, *, read_only: bool = False, flags: int = 0, mode: int = 0o600
+    ) -> File:
+        """The file ``name``, which must exist unless ``flags`` has O_CREAT.
+
+        ``flags`` are further ones of open(2): O_CREAT (with ``mode``), O_EXCL, O_NOFOLLOW.
+        """
+        return self._open(name, (os.O_RDONLY if read_only else os.O_RDWR) | flags, mode)
 
     def map(
         self,

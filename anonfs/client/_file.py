@@ -12,32 +12,21 @@ from typing import Self
 from anonfs.client._attach import attach as attach_mappings
 from anonfs.client._descriptor import close_descriptor
 from anonfs.client._errors import ClientError, explained
-from anonfs.client._inspect import Inspection, inspect, lock, reap, swap_out, unlock
+from anonfs.client._inspect import (
+    Inspection,
+    inspect,
+    lock,
+    reap,
+    reap_policy,
+    swap_out,
+    unlock,
+)
 from anonfs.client._mapping import Mapping
 
 __all__ = ["File"]
 
-_GROWTH_BYTE = 1 << 62
-"""The byte that growing processes lock, far past any file: no program's own locks meet it."""
-
-
-@contextmanager
-def _growing(descriptor: int) -> Iterator[None]:
-    """Keep other growing processes out, with a lock of the open file (F_OFD_SETLKW).
-
-    An open file's own lock, since a process's (F_SETLK) would be dropped by any close of any
-    descriptor of the inode.
-    """
-
-    def lock(kind: int) -> None:
-        flock = struct.pack("hhqqi4x", kind, os.SEEK_SET, _GROWTH_BYTE, 1, 0)
-        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLKW, flock)
-
-    lock(fcntl.F_WRLCK)
-    try:
-        yield
-    finally:
-        lock(fcntl.F_UNLCK)
+_SIZE_BYTE = 1 << 62
+"""The byte that stands for the size in locks, far past any file: no program's own meet it."""
 
 
 class File:
@@ -85,9 +74,28 @@ class File:
         """
         if self.size >= size:
             return
-        with explained(self.path), _growing(self.fileno()):
+        with self.size_locked():
             if self.size < size:
-                os.ftruncate(self.fileno(), size)
+                self.resize(size)
+
+    @contextmanager
+    def size_locked(self) -> Iterator[None]:
+        """Keep others who do the same out until the end of the block; not to be nested.
+
+        It is a lock of the open file (F_OFD_SETLKW): a process's own (F_SETLK) would be dropped by
+        any close of any descriptor of the inode. What a fork shares the open file with it lets in.
+        """
+
+        def lock(kind: int) -> None:
+            flock = struct.pack("hhqqi4x", kind, os.SEEK_SET, _SIZE_BYTE, 1, 0)
+            with explained(self.path):
+                fcntl.fcntl(self.fileno(), fcntl.F_OFD_SETLKW, flock)
+
+        lock(fcntl.F_WRLCK)
+        try:
+            yield
+        finally:
+            lock(fcntl.F_UNLCK)
 
     def map(self, size: int | None = None, *, offset: int = 0, attach: bool = True) -> Mapping:
         """Map ``size`` bytes from ``offset``, a multiple of the page size; by default to the end.
@@ -126,7 +134,7 @@ class File:
     @property
     def reap(self) -> str:
         """When the file goes by itself, see `anonfs.client.reap`, which setting it calls."""
-        return self.inspect().reap.render()
+        return reap_policy(self.fileno()).render()
 
     @reap.setter
     def reap(self, policy: str) -> None:

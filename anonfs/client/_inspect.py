@@ -28,7 +28,20 @@ from anonfs.inspection import (
 )
 from anonfs.units import pages_for
 
-__all__ = ["HasFileno", "Inspection", "Target", "inspect", "lock", "reap", "swap_out", "unlock"]
+__all__ = [
+    "HasFileno",
+    "Inspection",
+    "Target",
+    "areas",
+    "inspect",
+    "lock",
+    "page_counts",
+    "page_runs",
+    "reap",
+    "reap_policy",
+    "swap_out",
+    "unlock",
+]
 
 _Answer = TypeVar("_Answer")
 
@@ -90,6 +103,39 @@ def _asked(handle: str | os.PathLike[str] | int, call: Callable[[], _Answer]) ->
         raise
 
 
+def _text(handle: str | os.PathLike[str] | int, name: str) -> str:
+    return _asked(handle, lambda: os.getxattr(handle, PREFIX + name)).decode("ascii")
+
+
+def _lines(handle: str | os.PathLike[str] | int, name: str) -> tuple[list[str], bool]:
+    """The lines of an attribute, from the tree where it is too long; whether they are all."""
+    found, complete = parse_lines(_text(handle, name))
+    whole = None if complete else whole_attribute(handle, name)
+    return (found, complete) if whole is None else (whole.splitlines(), True)
+
+
+def page_counts(target: Target) -> PageCounts:
+    """The pages of an inode by state; errors as of `inspect`."""
+    return PageCounts.parse(_text(_handle(target), "pages"))
+
+
+def page_runs(target: Target) -> tuple[list[PageRun], bool]:
+    """The runs of pages in one state, and whether they are all; errors as of `inspect`."""
+    lines, complete = _lines(_handle(target), "pagemap")
+    return [PageRun.parse(line) for line in lines], complete
+
+
+def areas(target: Target) -> tuple[list[Area], bool]:
+    """The vm areas of an inode, and whether they are all; errors as of `inspect`."""
+    lines, complete = _lines(_handle(target), "ring")
+    return [Area.parse(line) for line in lines], complete
+
+
+def reap_policy(target: Target) -> Reap:
+    """When a file goes by itself; errors as of `inspect`."""
+    return Reap.parse(_text(_handle(target), "reap"))
+
+
 def inspect(target: Target) -> Inspection:
     """The state of the inode behind ``target``; a relative path is one of this process.
 
@@ -100,23 +146,18 @@ def inspect(target: Target) -> Inspection:
     handle = _handle(target)
 
     def value(name: str) -> str:
-        return _asked(handle, lambda: os.getxattr(handle, PREFIX + name)).decode("ascii")
-
-    def lines(name: str) -> tuple[list[str], bool]:
-        found, complete = parse_lines(value(name))
-        whole = None if complete else whole_attribute(handle, name)
-        return (found, complete) if whole is None else (whole.splitlines(), True)
+        return _text(handle, name)
 
     kind = value("kind").strip()
-    runs, complete = lines("pagemap")
-    areas, areas_complete = lines("ring")
+    runs, complete = page_runs(handle)
+    ring, areas_complete = areas(handle)
     return Inspection(
         kind=kind,
         pages=PageCounts.parse(value("pages")),
         reserved=Reserved.parse(value("reserved")),
-        runs=[PageRun.parse(line) for line in runs],
+        runs=runs,
         complete=complete,
-        areas=[Area.parse(line) for line in areas],
+        areas=ring,
         areas_complete=areas_complete,
         counts=Counts.parse(value("count")),
         reap=Reap.parse(value("reap")),

@@ -34,7 +34,6 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 
 from anonfs.errors import AnonfsError
 from anonfs.vm import AddressSpace, AddressSpaces
@@ -43,6 +42,7 @@ from anonfsd._closer import Closer
 from anonfsd._engine_lock import EngineLock
 from anonfsd._registering import Registrar
 from anonfsd._resolving import find_child
+from anonfsd._silencer import Silencer
 from anonfsd._sparse import Sparse
 from anonfsd._userfaultfd import (
     Fork,
@@ -51,7 +51,6 @@ from anonfsd._userfaultfd import (
     prepare,
     read_events,
     shows_in,
-    withdraw,
 )
 from anonfsd.procfs import scan
 
@@ -113,6 +112,7 @@ class Attachments:
         self._by_pid: dict[int, _Attachment] = {}
         self._per_uid: Counter[int] = Counter()
         self._unresolved: queue.SimpleQueue[_Attachment] = queue.SimpleQueue()
+        self._silencer = Silencer()
         # Those of a stranger's file system may keep their thread for ever.
         self._closer = Closer("attachments-closer")
         self._strangers = Closer("attachments-strangers")
@@ -124,6 +124,7 @@ class Attachments:
         """Start the threads, which end with the process."""
         self._closer.start()
         self._strangers.start()
+        self._silencer.start()
         for serve in (self._read, self._resolve):
             name = f"attachments-{serve.__name__.strip('_')}"
             threading.Thread(target=serve, name=name, daemon=True).start()
@@ -201,7 +202,7 @@ class Attachments:
 
     def discard(self, descriptor: int, uid: int) -> None:
         """Close what a client of that user sent, in a thread: it may be any file."""
-        self._strangers.close(descriptor, uid=uid)
+        self._strangers.close(descriptor, uid)
 
     def is_discarding(self, uid: int) -> bool:
         """Whether so much that the user sent waits to be closed that no more is to be taken."""
@@ -239,18 +240,20 @@ class Attachments:
         if spans:
             self._on_observed()
         self._per_uid[attachment.uid] -= 1
-        # The process may have kept a duplicate, of which nobody reads from now on.
-        silence = partial(withdraw, attachment.descriptor, spans, private=attachment.private)
-        self._forget(attachment.descriptor, silence)
+        self._forget(attachment.descriptor)
+        if spans:
+            self._silencer.silence(attachment.descriptor, spans, private=attachment.private)
+        else:
+            self._closer.close(attachment.descriptor)
         if attachment.pidfd >= 0:
             self._forget(attachment.pidfd)
+            self._closer.close(attachment.pidfd)
             if space.pid is not None and self._by_pid.get(space.pid) is attachment:
                 del self._by_pid[space.pid]
 
-    def _forget(self, descriptor: int, before: Callable[[], None] = lambda: None) -> None:
+    def _forget(self, descriptor: int) -> None:
         del self._kept[descriptor]
         self._epoll.unregister(descriptor)
-        self._closer.close(descriptor, before=before)
 
     def tend(self) -> None:
         """Let go of those who have no areas left: they have called exec, or unmapped all."""

@@ -9,7 +9,6 @@ import os
 import queue
 import threading
 from collections import Counter
-from collections.abc import Callable
 
 __all__ = ["Closer"]
 
@@ -21,23 +20,20 @@ class Closer:
         self.waiting: Counter[int] = Counter()
         """How many of each user were not closed yet."""
         self._name = name
-        self._doomed: queue.SimpleQueue[tuple[int, Callable[[], None], int]] = queue.SimpleQueue()
+        self._doomed: queue.SimpleQueue[tuple[int, int]] = queue.SimpleQueue()
 
     def start(self) -> None:
         """Start the thread, which ends with the process."""
         threading.Thread(target=self._run, name=self._name, daemon=True).start()
 
-    def close(
-        self, descriptor: int, *, before: Callable[[], None] = lambda: None, uid: int = 0
-    ) -> None:
-        """Close ``descriptor``, of user ``uid``, after a call of ``before``, which may wait too."""
+    def close(self, descriptor: int, uid: int = 0) -> None:
+        """Close ``descriptor``, which is of user ``uid``."""
         self.waiting[uid] += 1
-        self._doomed.put((descriptor, before, uid))
+        self._doomed.put((descriptor, uid))
 
     def _run(self) -> None:
         while True:
-            descriptor, before, uid = self._doomed.get()
-            before()
+            descriptor, uid = self._doomed.get()
             # Closed it is in any case; of a foreign file system the error may be any.
             with contextlib.suppress(OSError):
                 os.close(descriptor)

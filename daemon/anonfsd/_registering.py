@@ -17,7 +17,7 @@ import errno
 from anonfs.errors import AnonfsError
 from anonfs.vm import AddressSpace, AddressSpaces, ProcessMaps
 from anonfsd._engine_lock import EngineLock
-from anonfsd._userfaultfd import Span, register, shows_in, withdraw
+from anonfsd._userfaultfd import Span, register, shows_in, unregister
 from anonfsd.procfs import scan
 
 __all__ = ["Registrar"]
@@ -96,5 +96,5 @@ def _prove(descriptor: int, spans: list[Span], pid: int) -> None:
         with contextlib.suppress(BlockingIOError):
             if shows_in(descriptor, spans[0][0], [pid]):
                 return
-    withdraw(descriptor, spans)
+    unregister(descriptor, spans)
     raise AnonfsError(errno.EPERM, f"not the userfaultfd of process {pid}")

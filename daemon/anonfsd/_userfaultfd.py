@@ -41,7 +41,7 @@ __all__ = [
     "read_events",
     "register",
     "shows_in",
-    "withdraw",
+    "unregister",
 ]
 
 EVENTS = {"EVENT_FORK": 1, "EVENT_REMAP": 2, "EVENT_REMOVE": 3, "EVENT_UNMAP": 6}
@@ -134,19 +134,14 @@ def register(descriptor: int, start: int, end: int) -> None:
     )
 
 
-def withdraw(descriptor: int, spans: Iterable[Span], *, private: bool = False) -> None:
-    """Have nothing reported of ``spans``, and let those go on who wait; ``private`` as to read.
+def unregister(descriptor: int, spans: Iterable[Span]) -> None:
+    """Have nothing reported of ``spans``; who waits for an event to be read goes on waiting.
 
-    Closing does so too, but only when nobody else has the descriptor. It waits for the lock of the
-    address space.
+    It waits for the lock of the address space.
     """
     for start, end in spans:
         with suppress(OSError):  # gone, or never registered
             fcntl.ioctl(descriptor, _UNREGISTER, struct.pack("=QQ", start, end - start))
-    with suppress(OSError):
-        for event in read_events(descriptor, private=private):
-            if isinstance(event, Fork):
-                os.close(event.descriptor)
 
 
 def read_events(descriptor: int, *, private: bool = False) -> list[Event]:

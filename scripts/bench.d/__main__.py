@@ -21,6 +21,7 @@ import basic
 import cost
 import pager
 import ring
+import shm
 import swap
 from measure import Group, Readings, Side, measure
 from places import BenchError, Place, anonfs_mount
@@ -35,6 +36,7 @@ _GROUPS: dict[str, Group] = {
     "pager": pager.GROUP,
     "cost": cost.GROUP,
     "ring": ring.GROUP,
+    "shm": shm.GROUP,
 }
 _PIPE_WIDTH = 200  # wide enough for a table: a pipe has no width of its own
 

@@ -18,7 +18,7 @@ from measure import Metric, Sample
 from pages import expect, first_words, mapped
 from places import BenchError, Place
 
-__all__ = ["Crowded", "crowd", "look"]
+__all__ = ["Crowded", "crowd", "look", "seconds_said"]
 
 _PROGRAM = Path(__file__).with_name("crowd.py")
 _LOOKS = 5
@@ -79,7 +79,7 @@ def crowd(fd: int, count: int, mappers: int | None = None) -> Iterator[float]:
         text=True,
     )
     try:
-        yield _seconds(process.stdout)
+        yield seconds_said(process.stdout)
     finally:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.communicate(timeout=_FAREWELL)
@@ -87,7 +87,8 @@ def crowd(fd: int, count: int, mappers: int | None = None) -> Iterator[float]:
         process.wait()
 
 
-def _seconds(output: IO[str] | None) -> float:
+def seconds_said(output: IO[str] | None) -> float:
+    """The seconds that a program says in its first line. Raises BenchError: it does not."""
     line = output.readline().strip() if output else ""
     try:
         return float(line)

@@ -50,6 +50,18 @@ def test_a_size_that_is_refused_leaves_no_name(client: Client) -> None:
     assert client.list() == []
 
 
+def test_flags_of_an_open(client: Client) -> None:
+    with client.open("x", flags=os.O_CREAT | os.O_EXCL, mode=0o640) as file:
+        assert (file.size, os.fstat(file.fileno()).st_mode & 0o777) == (0, 0o640)
+    with pytest.raises(FileExistsError):
+        client.open("x", flags=os.O_CREAT | os.O_EXCL)
+    (client.mount / "link").symlink_to("x")
+    client.open("link").close()
+    with pytest.raises(OSError) as caught:
+        client.open("link", flags=os.O_NOFOLLOW)
+    assert caught.value.errno == errno.ELOOP
+
+
 def test_errors_name_the_path(client: Client) -> None:
     with pytest.raises(FileNotFoundError) as caught:
         client.open("nowhere/x")

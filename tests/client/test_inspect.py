@@ -10,9 +10,13 @@ from anonfs.client import (
     ClientError,
     DaemonGoneError,
     NotAnonfsError,
+    areas,
     connect,
     inspect,
+    page_counts,
+    page_runs,
     reap,
+    reap_policy,
     swap_out,
 )
 from anonfs.inspection import NEVER, Area, Counts, PageCounts, PageRun, Reserved
@@ -30,6 +34,15 @@ def test_every_attribute_is_typed(fake_mount: Path) -> None:
     assert seen.counts == Counts(3, 2, 0, 1, 5)
     assert seen.reserved == Reserved(4)
     assert seen.reap == NEVER
+
+
+@pytest.mark.usefixtures("attributes")
+def test_one_attribute_is_asked_for_alone(fake_mount: Path) -> None:
+    seen, path = inspect(fake_mount / "x"), fake_mount / "x"
+    assert page_counts(path) == seen.pages
+    assert page_runs(path) == (seen.runs, True)
+    assert areas(path) == (seen.areas, False)
+    assert reap_policy(path) == seen.reap
 
 
 @pytest.mark.usefixtures("attributes")

@@ -170,7 +170,8 @@ def _ask(mount: Path | str, data: bytes, *descriptors: int) -> int:
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
         connection.settimeout(10)
         connection.connect("\0" + name[1:])
-        socket.send_fds(connection, [data], list(descriptors))
+        with contextlib.suppress(BrokenPipeError):  # it is answered, and closed, before it is read
+            socket.send_fds(connection, [data], list(descriptors))
         return int.from_bytes(connection.recv(4), "little")
 
 
