@@ -63,10 +63,17 @@ def no_room(name: str, size: int, fs: Client) -> Iterator[None]:
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
-        space = os.statvfs(fs.mount)
-        left = format_size(space.f_bavail * space.f_frsize)
-        line = (
-            f"{format_size(size)} do not fit, {left} are left in {fs.mount}: unlink what nobody"
-            " needs, or mount with a larger --budget or --swap-size"
-        )
-        raise OSError(errno.ENOSPC, line, name) from None
+        raise OSError(errno.ENOSPC, _what_to_do(size, fs), name) from None
+
+
+def _what_to_do(size: int, fs: Client) -> str:
+    most = fs.limits().limits.segment
+    if most is not None and size > most:
+        bound = f"{format_size(most)} is the most for one segment in {fs.mount}"
+        return f"{format_size(size)} do not fit, {bound}: mount with a larger --max-segment"
+    space = os.statvfs(fs.mount)
+    left = format_size(space.f_bavail * space.f_frsize)
+    return (
+        f"{format_size(size)} do not fit, {left} are left in {fs.mount}: unlink what nobody needs,"
+        " or mount with a larger --budget, --swap-size or --size"
+    )

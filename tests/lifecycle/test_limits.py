@@ -12,6 +12,7 @@ import pytest
 
 from anonfs.client import Client, connect
 from anonfs.limits import LimitInfo, Limits, Usage
+from anonfs.shm import SharedMemory
 from anonfs.units import PAGE_SIZE, pages_for
 from tests.lifecycle.places import anonfs
 from tests.posix.children import NOBODY, STRANGER, Child, User, as_user, eventually
@@ -100,6 +101,18 @@ def test_each_limit_is_told_to_the_call_that_exceeds_it(client: Client) -> None:
     shown = json.loads(anonfs("stat", str(place), "--json").stdout)
     assert shown["limits"]["size"] == _LIMITS.size
     assert shown["users"][f"{NOBODY.uid}"]["locked"] == _LOCKED
+
+
+def test_a_segment_says_which_limit_it_exceeds(client: Client) -> None:
+    largest = _SEGMENT * PAGE_SIZE
+    with pytest.raises(OSError, match=r"the most for one segment in .*: mount .* --max-segment"):
+        SharedMemory("one", create=True, size=largest + 1, mount=client.mount)
+    segments = [SharedMemory(name, create=True, size=largest, mount=client.mount) for name in "abc"]
+    with pytest.raises(OSError, match=r"0 B are left in .*: unlink .* --size"):
+        SharedMemory("d", create=True, size=1, mount=client.mount)
+    for segment in segments:
+        segment.close()
+        segment.unlink()
 
 
 def test_a_file_counts_until_its_last_user_is_gone(client: Client) -> None:
