@@ -21,7 +21,7 @@ import typer
 from anonfs.cli._errors import CommandError
 from anonfs.units import parse_size
 
-__all__ = ["mount"]
+__all__ = ["Plan", "mount", "start"]
 
 READY_TIMEOUT = 60.0
 """How long the daemon may take to mount, in seconds: it allocates its whole swap file first."""
@@ -39,6 +39,12 @@ class Plan:
     swap_size: str
     keep_swap: bool
     overcommit: bool
+
+    def check(self) -> None:
+        """Raises CommandError: there is no daemon to start, or a size is none."""
+        _require_daemon()
+        for size in (self.budget, self.swap_size):
+            _require_size(size)
 
     def command(self) -> list[str]:
         """The daemon's command line; paths are absolute, since it runs in ``/``."""
@@ -77,16 +83,14 @@ def mount(
     ] = False,
 ) -> None:
     """Mount an anonfs at DIR and leave its daemon running in the background."""
-    _require_daemon()
-    for size in (budget, swap_size):
-        _require_size(size)
     if foreground and log is not None:
         raise CommandError("--log is for a mount in the background")
     swap = None if swap is None else swap.absolute()
     plan = Plan(Path(directory).absolute(), budget, swap, swap_size, keep_swap, overcommit)
+    plan.check()
     if foreground:
         os.execv(sys.executable, plan.command())  # noqa: S606 - a list, no shell
-    _start(plan.command(), (log or default_log()).absolute())
+    start(plan.command(), log)
     typer.echo(f"mounted at {directory}")
 
 
@@ -111,12 +115,13 @@ def _require_size(text: str) -> None:
         raise CommandError(str(error)) from None
 
 
-def _start(command: list[str], log: Path) -> None:
-    """Run ``command`` in the background and wait for its line.
+def start(command: list[str], log: Path | None, *descriptors: int) -> None:
+    """Run ``command`` in the background, with ``descriptors``, and wait for its line.
 
     Raises:
         CommandError: it did not mount.
     """
+    log = (log or default_log()).absolute()
     log.parent.mkdir(parents=True, exist_ok=True)
     reader, writer = os.pipe()
     with open(reader, "rb", buffering=0) as answer:  # noqa: PTH123 - a descriptor
@@ -128,7 +133,7 @@ def _start(command: list[str], log: Path) -> None:
                     stdout=subprocess.DEVNULL,
                     stderr=errors,
                     cwd="/",
-                    pass_fds=[writer],
+                    pass_fds=[writer, *descriptors],
                     start_new_session=True,
                 )
         finally:

@@ -32,6 +32,7 @@ class Options:
     keep_swap: bool
     overcommit: bool
     check: bool
+    ends_with: int | None
 
     @classmethod
     def checked(cls, given: argparse.Namespace) -> "Options":
@@ -44,6 +45,7 @@ class Options:
             keep_swap=given.keep_swap,
             overcommit=given.overcommit,
             check=given.check,
+            ends_with=given.ends_with,
         )
 
     @property
@@ -80,6 +82,9 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--keep-swap", action="store_true", help="leave the file its name")
     parser.add_argument("--overcommit", action="store_true", help="sizes are free, pages are not")
     parser.add_argument("--check", action="store_true", help="keep checking invariants (slow)")
+    parser.add_argument(
+        "--ends-with", type=int, metavar="PIDFD", help="end after this process and who has files"
+    )
     parser.add_argument("--ready-fd", type=int, help="tell on this descriptor when mounted")
     return parser.parse_args(arguments)
 
