@@ -14,6 +14,7 @@ import pytest
 
 from tests.support.mounts import Mounted, bring_down_leftovers
 from tests.support.programs import missing_for_mounts
+from tests.support.shm_exec import ShmExec
 
 
 def skip_or_fail(reason: str) -> None:
@@ -64,6 +65,14 @@ def mount_factory(can_mount: None) -> Iterator[Callable[..., Mounted]]:
     del can_mount
     with contextlib.ExitStack() as mounts:
         yield lambda **options: mounts.enter_context(Mounted(**options))
+
+
+@pytest.fixture
+def shm_exec(can_mount: None) -> Iterator[Callable[..., ShmExec]]:
+    """Makes places for programs with a /dev/shm of their own, with the options of `ShmExec`."""
+    del can_mount
+    with contextlib.ExitStack() as places:
+        yield lambda **options: places.enter_context(ShmExec(**options))
 
 
 @pytest.fixture
