@@ -34,13 +34,13 @@ def enter_mount_namespace() -> None:
     """Leave the mounts of everybody else; theirs that come later still appear here.
 
     Raises:
-        CommandError: the kernel lets this user have no namespace.
+        CommandError: this user may have no namespace, or mount nothing in it.
     """
     try:
         _call("unshare", _CLONE_NEWNS)
     except PermissionError:
         _enter_user_namespace()
-    _call("mount", b"none", b"/", None, ctypes.c_ulong(_MS_REC | _MS_SLAVE), None)
+    _mount(b"/", None, _MS_REC | _MS_SLAVE, None)
 
 
 def _enter_user_namespace() -> None:
@@ -62,15 +62,21 @@ def _write(name: str, text: str) -> None:
 
 
 def mount_empty(point: Path) -> None:
-    """Mount an empty directory on ``point`` that stays empty. Raises OSError."""
-    flags = ctypes.c_ulong(_MS_RDONLY | _MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
+    """Mount an empty directory on ``point`` that stays empty. Raises CommandError, OSError."""
+    flags = _MS_RDONLY | _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
+    _mount(os.fsencode(point), b"tmpfs", flags, b"size=4k,mode=1777")
+
+
+def _mount(point: bytes, kind: bytes | None, flags: int, options: bytes | None) -> None:
     try:
-        _call("mount", b"none", os.fsencode(point), b"tmpfs", flags, b"size=4k,mode=1777")
+        _call("mount", b"none", point, kind, ctypes.c_ulong(flags), options)
     except PermissionError as error:
         raise CommandError(
-            f"this system lets you mount nothing on {point} in a user namespace"
+            "this system lets you mount nothing in a user namespace"
             f" ({error.strerror}): run this as root"
         ) from None
+    except FileNotFoundError:
+        raise CommandError(f"{os.fsdecode(point)} does not exist: make the directory") from None
 
 
 def keep_right_to_mount() -> None:

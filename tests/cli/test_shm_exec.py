@@ -43,8 +43,7 @@ def test_no_namespace_at_all(run: Run, refuse: Callable[..., list[str]]) -> None
 
 def test_a_user_namespace_without_rights(run: Run, refuse: Callable[..., list[str]]) -> None:
     """As AppArmor has it."""
-    made = refuse(lambda name, arguments: name == "mount" and b"tmpfs" in arguments)
+    refuse(lambda name, _: name == "mount")
     ran = run("shm-exec", "--", "true")
     assert ran.status == 2
-    assert ran.err.startswith("anonfs: this system lets you mount nothing on /dev/shm")
-    assert made == ["unshare", "mount", "mount"]
+    assert ran.err.startswith("anonfs: this system lets you mount nothing in a user namespace")
