@@ -13,7 +13,7 @@ import typer
 
 from anonfs import __version__
 from anonfs.cli._doctor import doctor
-from anonfs.cli._errors import USER_ERROR, CommandError
+from anonfs.cli._errors import USER_ERROR, CommandError, described
 from anonfs.cli._events import events
 from anonfs.cli._mount import mount
 from anonfs.cli._pages import pages
@@ -71,14 +71,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
         return BROKEN_PIPE
     except OSError as error:
-        return _complain(_described(error))
+        return _complain(described(error))
     return status if isinstance(status, int) else 0
-
-
-def _described(error: OSError) -> str:
-    """An ``OSError`` in the way of every other tool: ``PATH: No such file or directory``."""
-    text = error.strerror or str(error)
-    return text if error.filename is None else f"{os.fsdecode(error.filename)}: {text}"
 
 
 def _complain(line: str, status: int = USER_ERROR) -> int:

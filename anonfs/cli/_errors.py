@@ -1,6 +1,8 @@
-"""The one error that a command raises for itself, and the exit statuses of what went wrong."""
+"""The one error that a command raises for itself, and how errors are told: line and status."""
 
-__all__ = ["NOT_EXECUTABLE", "NOT_FOUND", "USER_ERROR", "CommandError"]
+import os
+
+__all__ = ["NOT_EXECUTABLE", "NOT_FOUND", "USER_ERROR", "CommandError", "described"]
 
 USER_ERROR = 2
 NOT_EXECUTABLE = 126
@@ -14,3 +16,9 @@ class CommandError(Exception):
     def __init__(self, line: str, status: int = USER_ERROR) -> None:
         super().__init__(line)
         self.status = status
+
+
+def described(error: OSError) -> str:
+    """An ``OSError`` in the way of every other tool: ``PATH: No such file or directory``."""
+    text = error.strerror or str(error)
+    return text if error.filename is None else f"{os.fsdecode(error.filename)}: {text}"

@@ -40,6 +40,8 @@ def enter_mount_namespace() -> None:
         _call("unshare", _CLONE_NEWNS)
     except PermissionError:
         _enter_user_namespace()
+    except OSError as error:
+        raise CommandError(f"there can be no private mount namespace: {error.strerror}") from None
     _mount(b"/", None, _MS_REC | _MS_SLAVE, None)
 
 

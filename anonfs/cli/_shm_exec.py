@@ -24,7 +24,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from anonfs.cli._errors import NOT_EXECUTABLE, NOT_FOUND, CommandError
+from anonfs.cli._errors import NOT_EXECUTABLE, NOT_FOUND, CommandError, described
 from anonfs.cli._mount import Plan, start
 from anonfs.cli._namespace import enter_mount_namespace, keep_right_to_mount, mount_empty
 from anonfs.client import MOUNT_VARIABLE
@@ -104,8 +104,10 @@ def _start_and_exit(plan: Plan, log: Path | None, pidfd: int, writer: int) -> No
             keep_right_to_mount()
             start([*plan.command(), "--ends-with", str(pidfd)], log, pidfd)
             status = 0
-        except (CommandError, OSError) as error:
+        except CommandError as error:
             os.write(writer, str(error).encode())
+        except OSError as error:
+            os.write(writer, described(error).encode())
     os._exit(status)
 
 
