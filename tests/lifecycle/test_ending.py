@@ -147,10 +147,19 @@ def test_a_killed_daemon_leaves_what_is_resident(mounted: Mounted) -> None:
         assert ask("fault") == -signal.SIGBUS
 
 
+def test_who_kills_daemons_by_name_leaves_the_guard(mounted: Mounted) -> None:
+    """It is what ends the connection of a daemon that cannot even die."""
+    mounted.expected_status = -signal.SIGKILL
+    (guard,) = psutil.Process(mounted.process.pid).children()
+    assert guard.cmdline()[0] == f"anonfs-guard {mounted.path}"
+    assert guard.name() == "anonfs-guard"
+    mounted.process.kill()
+    assert mounted.process.wait(_SECONDS) == -signal.SIGKILL
+    guard.wait(_SECONDS)
+
+
 def _daemon_of(place: Place) -> int:
-    """The daemon itself: the other process there is its guard, a child of it."""
-    found = place.daemons()
-    (pid,) = [pid for pid in found if psutil.Process(pid).ppid() not in found]
+    (pid,) = place.daemons()
     return pid
 
 

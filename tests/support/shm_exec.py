@@ -118,7 +118,7 @@ class ShmExec:
         return Finished(process.returncode, text)
 
     def daemons(self) -> list[int]:
-        """The processes of the daemon, its guard among them."""
+        """The processes of the daemon: one, or none."""
         mark = os.fsencode(self.swap)
         found = []
         for entry in Path("/proc").iterdir():
