@@ -11,7 +11,7 @@ import pytest
 
 from tests.conftest import skip_or_fail
 from tests.support.programs import python
-from tests.support.shm_exec import ShmExec
+from tests.support.shm_exec import ShmExec, counters_in, then_counters
 
 _SECONDS = 120.0
 """A bound: the slowest takes a fifth of it."""
@@ -26,8 +26,11 @@ _CPYTHON = (
     "ProcessesTestLock",
 )
 
-# Slow, and about Windows, or about processes that end; test_memmapping has 50 more.
-_JOBLIB_SLOW = "windows or silent or many_parallel or array_view or different_memory"
+# Slow, and about Windows or processes that end; and with loky, what multiprocessing has as well.
+_JOBLIB_SLOW = (
+    "windows or silent or many_parallel or array_view or different_memory"
+    " or loky and (big_offset or pool_with_memmap or child_raises or workaround or disabled)"
+)
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
@@ -63,7 +66,8 @@ def test_joblib(shm_exec: Factory) -> None:
     chosen = ["-k", f"not ({_JOBLIB_SLOW})", "--pyargs", "joblib.test.test_memmapping"]
     options = ["-q", "-p", "no:cacheprovider", "-W", "ignore", f"--basetemp={place.workplace}/tmp"]
     program = python("-m", "pytest", *options, *chosen)
-    output = place.run(*program, seconds=_SECONDS).check()
+    output = place.run(*then_counters(*program), seconds=_SECONDS).check()
+    assert counters_in(output)["writeback_pages"] > 0, "it went elsewhere"
     passed = re.search(r"^(\d+) passed", output, re.MULTILINE)
     assert passed is not None, output
-    assert int(passed[1]) >= 30, output
+    assert int(passed[1]) >= 25, output

@@ -6,6 +6,7 @@ end the daemon has ended by itself, with a clean log, and left nothing.
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -20,11 +21,23 @@ from tests.support.mounts import BAD_LOG_LINE, Finished, UncleanError
 from tests.support.programs import environment, python, tied_to_us
 from tests.support.rescue import abort_connection_number
 
-__all__ = ["ShmExec"]
+__all__ = ["ShmExec", "counters_in", "then_counters"]
 
 _GONE_SECONDS = 20.0
 _POLL = 0.01
 _LOG_TAIL = 6000
+
+_COUNTER = re.compile(r"^(\w+) (\d+)$", re.MULTILINE)
+
+
+def then_counters(*program: object) -> list[str]:
+    """The command line of ``program``, to show what has happened in its mount if it succeeds."""
+    return ["sh", "-c", '"$@" && cat /dev/shm/.anonfs/meminfo', "sh", *map(str, program)]
+
+
+def counters_in(output: str) -> dict[str, int]:
+    """The counters at the end of what such a program says."""
+    return {name: int(value) for name, value in _COUNTER.findall(output)}
 
 
 class ShmExec:
