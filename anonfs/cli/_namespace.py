@@ -1,8 +1,8 @@
 """A mount namespace of this process's own, in which it may mount what nobody else sees.
 
-Root gets one from unshare(2). Anybody else needs a user namespace with it, in which the user keeps
-the one id that is mapped, their own, and has the right to mount until the next exec: as root that
-would be lost at no exec, and files would belong to somebody else. See user_namespaces(7).
+Root gets one from unshare(2). Anybody else needs a user namespace with it, see user_namespaces(7):
+there they have every right until the next exec. Of ids their own alone is mapped, and to itself, so
+that the program gets no such right and sees its files as its own.
 """
 
 import ctypes

@@ -23,7 +23,7 @@ class OptionError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The options of a mount; sizes in bytes."""
+    """The options of a mount; sizes in bytes, ``ends_with`` a pidfd (pidfd_open(2)) or None."""
 
     mountpoint: Path
     budget: int

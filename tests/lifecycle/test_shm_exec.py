@@ -51,9 +51,10 @@ def _is_connected(number: str) -> bool:
 
 def test_a_program_finds_an_anonfs_of_its_own(shm_exec: Factory) -> None:
     before = sorted(os.listdir("/dev/shm"))  # noqa: PTH208
-    place = shm_exec(budget="4M")
+    place = shm_exec(budget="4M", options=["--overcommit"])
     script = (
         'stat -c "%a %F" /dev/shm; echo "$ANONFS_MOUNT"; ls -A /dev/shm; '
+        "truncate -s 1T /dev/shm/sparse || exit 1; "
         'echo text > /dev/shm/segment; "$0" -m anonfs stat segment; echo problem >&2; exit 7'
     )
     ran = place.run("sh", "-c", script, *python())
