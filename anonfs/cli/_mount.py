@@ -39,6 +39,7 @@ class Plan:
     swap_size: str
     keep_swap: bool
     overcommit: bool
+    over: bool = False
 
     def check(self) -> None:
         """Raises CommandError: there is no daemon to start, or a size is none."""
@@ -54,7 +55,8 @@ class Plan:
             command += ["--swap", str(self.swap)]
         command += ["--swap-size", self.swap_size]
         command += ["--keep-swap"] if self.keep_swap else []
-        return [*command, "--overcommit"] if self.overcommit else command
+        command += ["--overcommit"] if self.overcommit else []
+        return [*command, "--over"] if self.over else command
 
 
 def mount(
@@ -75,6 +77,9 @@ def mount(
     overcommit: Annotated[
         bool, typer.Option("--overcommit", help="Let sizes exceed budget and swap.")
     ] = False,
+    over: Annotated[
+        bool, typer.Option("--over", help="Mount though DIR is not empty, and hide what is in it.")
+    ] = False,
     log: Annotated[
         Path | None, typer.Option(metavar="PATH", help="Where the daemon writes its log.")
     ] = None,
@@ -86,7 +91,7 @@ def mount(
     if foreground and log is not None:
         raise CommandError("--log is for a mount in the background")
     swap = None if swap is None else swap.absolute()
-    plan = Plan(Path(directory).absolute(), budget, swap, swap_size, keep_swap, overcommit)
+    plan = Plan(Path(directory).absolute(), budget, swap, swap_size, keep_swap, overcommit, over)
     plan.check()
     if foreground:
         os.execv(sys.executable, plan.command())  # noqa: S606 - a list, no shell

@@ -34,8 +34,10 @@ class MountError(Exception):
     """Why there can be no mount, in one line that says what to do."""
 
 
-def check_mountpoint(path: Path) -> None:
+def check_mountpoint(path: Path, *, over: bool = False) -> None:
     """Make sure that ``path`` can be mounted on; what a dead daemon left there is taken away.
+
+    With ``over`` it need not be empty.
 
     Raises:
         MountError: it cannot.
@@ -51,8 +53,10 @@ def check_mountpoint(path: Path) -> None:
         what = "is not a directory" if path.exists() else "does not exist: make the directory first"
         raise MountError(f"{path} {what}")
     try:
-        if any(path.iterdir()):
-            raise MountError(f"{path} is not empty: mount on an empty directory")
+        if any(path.iterdir()) and not over:
+            raise MountError(
+                f"{path} is not empty: mount on an empty directory, or with --over, which hides it"
+            )
     except PermissionError:
         raise MountError(f"{path} may not be read by you: mount on a directory of yours") from None
     may_mount = os.geteuid() == 0 or _mount_calls.allowed()

@@ -33,6 +33,7 @@ class Options:
     overcommit: bool
     check: bool
     ends_with: int | None
+    over: bool
 
     @classmethod
     def checked(cls, given: argparse.Namespace) -> "Options":
@@ -46,6 +47,7 @@ class Options:
             overcommit=given.overcommit,
             check=given.check,
             ends_with=given.ends_with,
+            over=given.over,
         )
 
     @property
@@ -81,6 +83,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--swap-size", default="1G", help="size of the swap file")
     parser.add_argument("--keep-swap", action="store_true", help="leave the file its name")
     parser.add_argument("--overcommit", action="store_true", help="sizes are free, pages are not")
+    parser.add_argument("--over", action="store_true", help="the directory need not be empty")
     parser.add_argument("--check", action="store_true", help="keep checking invariants (slow)")
     parser.add_argument(
         "--ends-with", type=int, metavar="PIDFD", help="end after this process and who has files"

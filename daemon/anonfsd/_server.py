@@ -71,7 +71,7 @@ def serve(options: Options, ready: Callable[[], None]) -> None:
     Raises:
         MountError, OptionError: there can be no mount; nothing is left of the attempt.
     """
-    check_mountpoint(options.mountpoint)
+    check_mountpoint(options.mountpoint, over=options.over)
     with ExitStack() as stack:
         store = options.make_swap()
         stack.callback(store.close)

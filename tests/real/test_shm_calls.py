@@ -64,9 +64,10 @@ def test_with_a_mount_there(
     anonfs = " ".join(python("-m", "anonfs"))
     files = f"--swap {place.swap} --log {place.log}"
     script = (
-        f"{_PRIVATE} {anonfs} mount /dev/shm --budget 4M --swap-size 64M {files}"
-        f' && {{ "$@"; {anonfs} umount /dev/shm && stat -f -c %T /dev/shm; }}'
+        f"{_PRIVATE} touch /dev/shm/older &&"
+        f" {anonfs} mount /dev/shm --over --budget 4M --swap-size 64M {files} &&"
+        f' {{ "$@"; {anonfs} umount /dev/shm && ls /dev/shm; }}'
     )
     *_, record, below = _run(mounted, script, *_CALLS).splitlines()
     assert _without_huge(record) == (reference, _HUGE)
-    assert below == "tmpfs"
+    assert below == "older"
