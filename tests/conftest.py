@@ -15,6 +15,7 @@ import pytest
 
 from tests.support.mounts import Mounted, bring_down_leftovers
 from tests.support.programs import missing_for_mounts
+from tests.support.shm_exec import ShmExec
 
 # How long an example takes says more about what else the machine does.
 hypothesis.settings.register_profile("anonfs", deadline=None)
@@ -69,6 +70,25 @@ def mount_factory(can_mount: None) -> Iterator[Callable[..., Mounted]]:
     del can_mount
     with contextlib.ExitStack() as mounts:
         yield lambda **options: mounts.enter_context(Mounted(**options))
+
+
+@pytest.fixture(scope="session")
+def can_have_shm(can_mount: None) -> None:
+    """Skips, or fails on CI, where a user may have no /dev/shm of their own."""
+    del can_mount
+    if os.geteuid() != 0:
+        with ShmExec() as place:
+            ran = place.run("true")
+        if ran.status != 0:
+            skip_or_fail(ran.output.strip())
+
+
+@pytest.fixture
+def shm_exec(can_have_shm: None) -> Iterator[Callable[..., ShmExec]]:
+    """Makes places for programs with a /dev/shm of their own, with the options of `ShmExec`."""
+    del can_have_shm
+    with contextlib.ExitStack() as places:
+        yield lambda **options: places.enter_context(ShmExec(**options))
 
 
 @pytest.fixture

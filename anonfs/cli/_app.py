@@ -13,18 +13,18 @@ import typer
 
 from anonfs import __version__
 from anonfs.cli._doctor import doctor
-from anonfs.cli._errors import CommandError
+from anonfs.cli._errors import USER_ERROR, CommandError, described
 from anonfs.cli._events import events
 from anonfs.cli._mount import mount
 from anonfs.cli._pages import pages
 from anonfs.cli._ring import ring
+from anonfs.cli._shm_exec import shm_exec
 from anonfs.cli._stat import stat
 from anonfs.cli._tour import tour
 from anonfs.cli._umount import umount
 
 __all__ = ["app", "main"]
 
-USER_ERROR = 2
 INTERRUPTED = 130
 BROKEN_PIPE = 1
 
@@ -41,6 +41,7 @@ app = typer.Typer(
 
 for _command in (mount, umount, stat, ring, pages, events, tour, doctor):
     app.command()(_command)
+app.command(context_settings={"allow_interspersed_args": False})(shm_exec)
 
 
 @app.callback(invoke_without_command=True)
@@ -63,23 +64,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except _USAGE_ERRORS as error:
         return _complain(error.format_message())
     except CommandError as error:
-        return _complain(str(error))
+        return _complain(str(error), error.status)
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
         return BROKEN_PIPE
     except OSError as error:
-        return _complain(_described(error))
+        return _complain(described(error))
     return status if isinstance(status, int) else 0
 
 
-def _described(error: OSError) -> str:
-    """An ``OSError`` in the way of every other tool: ``PATH: No such file or directory``."""
-    text = error.strerror or str(error)
-    return text if error.filename is None else f"{os.fsdecode(error.filename)}: {text}"
-
-
-def _complain(line: str) -> int:
+def _complain(line: str, status: int = USER_ERROR) -> int:
     typer.echo(f"anonfs: {' '.join(line.split())}", err=True)
-    return USER_ERROR
+    return status

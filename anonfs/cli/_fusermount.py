@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from anonfs.cli._errors import CommandError
-from anonfs.client import mount_at
+from anonfs.client import Mount, mount_at
 
 __all__ = ["BusyError", "unmount"]
 
@@ -29,6 +29,7 @@ def unmount(point: Path, *, lazy: bool = False) -> None:
         BusyError: it has users; never for a lazy one.
         CommandError: what else fusermount3 says.
     """
+    present = mount_at(point)
     command = ["fusermount3", "-u", *(["-z"] if lazy else []), "--", str(point)]
     try:
         ran = subprocess.run(
@@ -39,12 +40,13 @@ def unmount(point: Path, *, lazy: bool = False) -> None:
     if ran.returncode:
         said = ran.stderr.strip() or f"fusermount3 failed with status {ran.returncode}"
         raise (BusyError if "busy" in said else CommandError)(said)
-    _wait_until_gone(point)
+    _wait_until_gone(point, present)
 
 
-def _wait_until_gone(point: Path) -> None:
+def _wait_until_gone(point: Path, present: Mount | None) -> None:
+    """Wait until ``present`` is gone; there may be another one below it, as on /dev/shm."""
     deadline = time.monotonic() + GONE_TIMEOUT
-    while mount_at(point) is not None:
+    while present is not None and mount_at(point) == present:
         if time.monotonic() > deadline:
             raise CommandError(f"{point} is still mounted after {GONE_TIMEOUT:.0f} s")
         time.sleep(_POLL)

@@ -29,7 +29,7 @@ from anonfs.cli._limits import (
 )
 from anonfs.units import parse_size
 
-__all__ = ["mount"]
+__all__ = ["Plan", "mount", "start"]
 
 READY_TIMEOUT = 60.0
 """How long the daemon may take to mount, in seconds: it allocates its whole swap file first."""
@@ -47,7 +47,14 @@ class Plan:
     swap_size: str
     keep_swap: bool
     overcommit: bool
+    over: bool = False
     limits: LimitOptions = field(default_factory=LimitOptions)
+
+    def check(self) -> None:
+        """Raises CommandError: there is no daemon to start, or a size is none."""
+        _require_daemon()
+        for size in (self.budget, self.swap_size, *self.limits.sizes):
+            _require_size(size)
 
     def command(self) -> list[str]:
         """The daemon's command line; paths are absolute, since it runs in ``/``."""
@@ -58,6 +65,7 @@ class Plan:
         command += ["--swap-size", self.swap_size]
         command += ["--keep-swap"] if self.keep_swap else []
         command += ["--overcommit"] if self.overcommit else []
+        command += ["--over"] if self.over else []
         return [*command, *self.limits.words()]
 
 
@@ -79,6 +87,9 @@ def mount(
     overcommit: Annotated[
         bool, typer.Option("--overcommit", help="Let sizes exceed budget and swap.")
     ] = False,
+    over: Annotated[
+        bool, typer.Option("--over", help="Mount though DIR is not empty, and hide what is in it.")
+    ] = False,
     size: SizeOption = None,
     max_segment: MaxSegmentOption = None,
     max_per_user: MaxPerUserOption = None,
@@ -92,17 +103,17 @@ def mount(
     ] = False,
 ) -> None:
     """Mount an anonfs at DIR and leave its daemon running in the background."""
-    _require_daemon()
-    limits = LimitOptions(size, max_segment, max_per_user, max_files_per_user, max_locked_per_user)
-    for text in (budget, swap_size, *limits.sizes):
-        _require_size(text)
     if foreground and log is not None:
         raise CommandError("--log is for a mount in the background")
     swap = None if swap is None else swap.absolute()
-    plan = Plan(Path(directory).absolute(), budget, swap, swap_size, keep_swap, overcommit, limits)
+    limits = LimitOptions(size, max_segment, max_per_user, max_files_per_user, max_locked_per_user)
+    plan = Plan(
+        Path(directory).absolute(), budget, swap, swap_size, keep_swap, overcommit, over, limits
+    )
+    plan.check()
     if foreground:
         os.execv(sys.executable, plan.command())  # noqa: S606 - a list, no shell
-    _start(plan.command(), (log or default_log()).absolute())
+    start(plan.command(), log)
     typer.echo(f"mounted at {directory}")
 
 
@@ -127,12 +138,13 @@ def _require_size(text: str) -> None:
         raise CommandError(str(error)) from None
 
 
-def _start(command: list[str], log: Path) -> None:
-    """Run ``command`` in the background and wait for its line.
+def start(command: list[str], log: Path | None, *descriptors: int) -> None:
+    """Run ``command`` in the background, with ``descriptors``, and wait for its line.
 
     Raises:
         CommandError: it did not mount.
     """
+    log = (log or default_log()).absolute()
     log.parent.mkdir(parents=True, exist_ok=True)
     reader, writer = os.pipe()
     with open(reader, "rb", buffering=0) as answer:  # noqa: PTH123 - a descriptor
@@ -144,7 +156,7 @@ def _start(command: list[str], log: Path) -> None:
                     stdout=subprocess.DEVNULL,
                     stderr=errors,
                     cwd="/",
-                    pass_fds=[writer],
+                    pass_fds=[writer, *descriptors],
                     start_new_session=True,
                 )
         finally:

@@ -9,7 +9,6 @@ import contextlib
 import errno
 import fcntl
 import os
-import tempfile
 from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
@@ -23,6 +22,8 @@ __all__ = ["FileStore", "MemoryStore", "SwapStore"]
 
 
 _IOV_MAX = os.sysconf("SC_IOV_MAX")
+_DIRECTORY = Path("/var/tmp")  # noqa: S108  a disk, unlike /tmp often
+_NO_TMPFILE = {errno.EOPNOTSUPP, errno.EISDIR}  # file systems without O_TMPFILE, as NFS
 
 
 class SwapStore(Protocol):
@@ -52,7 +53,7 @@ class SwapStore(Protocol):
 
 
 class FileStore:
-    """A swap file, mode 0600, unlinked while in use unless it is to be kept.
+    """A swap file, mode 0600, without a name unless it is to be kept.
 
     Its blocks are allocated when it is made, as mkswap(8) asks for: a full disk is found at start
     and not by a page that has nowhere to go. It goes past the page cache of its disk where its file
@@ -72,20 +73,13 @@ class FileStore:
             OSError: the path is a directory, exists, is not writable, or its disk is full; nothing
                 is left of the file then.
         """
-        if path is None:
-            fd, name = tempfile.mkstemp(prefix="anonfs-swap-", dir="/var/tmp")
-            path, keep = Path(name), False
-        else:
-            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-            fd = os.open(path, flags, 0o600)
+        fd = _named(path) if keep and path is not None else _nameless(path)
         try:
             os.posix_fallocate(fd, 0, size)
             _bypass_page_cache(fd)
-            if not keep:
-                path.unlink()
         except BaseException:
             os.close(fd)
-            with contextlib.suppress(OSError):
+            if keep and path is not None:
                 path.unlink()
             raise
         return cls(fd, size)
@@ -123,6 +117,30 @@ class FileStore:
     def close(self) -> None:
         """Close the file, which frees its blocks if it has no name."""
         os.close(self._fd)
+
+
+def _named(path: Path) -> int:
+    """A new file at ``path``."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+    return os.open(path, flags, 0o600)
+
+
+def _nameless(path: Path | None) -> int:
+    """A file on the disk of ``path``, or of /var/tmp, that a kill at any time leaves nothing of."""
+    if path is not None:
+        with contextlib.suppress(FileNotFoundError):
+            path.lstat()
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+    directory = path.parent if path is not None else _DIRECTORY
+    try:
+        return os.open(directory, os.O_RDWR | os.O_TMPFILE | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        if error.errno not in _NO_TMPFILE:
+            raise
+    named = path or directory / f"anonfs-swap-{os.urandom(8).hex()}"
+    fd = _named(named)
+    named.unlink()
+    return fd
 
 
 def _beyond(buffers: Sequence[memoryview], done: int) -> Sequence[memoryview]:

@@ -54,6 +54,11 @@ class Promising:
         self._quotas = quotas
         self._overcommit = overcommit
 
+    @property
+    def by_size(self) -> bool:
+        """Whether an inode is promised all pages of its size: none of them needs more."""
+        return not self._overcommit
+
     @contextmanager
     def writing(self, inode: Inode, offset: int, size: int) -> Iterator[None]:
         """A write of ``size`` bytes at ``offset``, which has room from here to the end.

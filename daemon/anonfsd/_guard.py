@@ -3,20 +3,23 @@
 A killed daemon's descriptors are closed when its last thread is gone. A thread that waits for a
 page which only the daemon could fill is never gone, so the connection would stay, and whoever uses
 the mount would wait for ever. So a child waits for the death of the daemon's main thread, which
-does come, and aborts the connection through fusectl. It holds no descriptor but the standard ones.
+does come, and aborts the connection through fusectl. It holds no descriptor but the standard ones,
+and has a name of its own, since those who kill daemons by name kill all that are called so.
 """
 
 import contextlib
 import ctypes
 import os
 import signal
+from pathlib import Path
 
 from anonfs.client import Mount
 from anonfsd._mounts import abort
 
 __all__ = ["Guard"]
 
-_PR_SET_PDEATHSIG = 1
+_PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
+_NAME = "anonfs-guard"
 _DEATH = signal.SIGUSR1
 _IGNORED = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 
@@ -44,6 +47,7 @@ class Guard:
 
 
 def _guard(mounted: Mount, parent: int) -> None:
+    _rename(f"{_NAME} {mounted.point}")
     # Among them the device, and the pipe on which somebody waits for the daemon to be ready.
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))
     for number in _IGNORED:
@@ -54,3 +58,16 @@ def _guard(mounted: Mount, parent: int) -> None:
         signal.sigwait({_DEATH})
     abort(mounted)
     os._exit(0)
+
+
+def _rename(title: str) -> None:
+    """Have /proc show ``title`` in the place of the command line: it is shown as the memory has it.
+
+    Where the memory is, fields 48 and 49 of proc_pid_stat(5) tell; 0 to who may not know.
+    """
+    fields = Path("/proc/self/stat").read_bytes().rpartition(b")")[2].split()
+    start, size = int(fields[45]), int(fields[46]) - int(fields[45])
+    text = os.fsencode(title)[: max(size - 1, 0)]
+    ctypes.memset(start, 0, size)
+    ctypes.memmove(start, text, len(text))
+    ctypes.CDLL(None).prctl(_PR_SET_NAME, _NAME.encode())

@@ -1,8 +1,9 @@
 """Mounting and unmounting through fusermount3, which does for users what root may do itself.
 
-It hands back the /dev/fuse descriptor over a unix socket, as libfuse has it. All of this blocks
-and must never run on the event loop of the daemon that serves the mount: unmounting writes dirty
-pages back, and that needs answers.
+It hands back the /dev/fuse descriptor over a unix socket, as libfuse has it. In a user namespace
+it is of no help, and not needed: see `anonfsd._mount_calls`. All of this blocks and must never run
+on the event loop of the daemon that serves the mount: unmounting writes dirty pages back, and that
+needs answers.
 """
 
 import contextlib
@@ -13,6 +14,7 @@ import subprocess
 from pathlib import Path
 
 from anonfs.client import FS_TYPE, Mount, mount_at
+from anonfsd import _mount_calls
 
 __all__ = [
     "MountError",
@@ -32,34 +34,37 @@ class MountError(Exception):
     """Why there can be no mount, in one line that says what to do."""
 
 
-def check_mountpoint(path: Path) -> None:
+def check_mountpoint(path: Path, *, over: bool = False) -> None:
     """Make sure that ``path`` can be mounted on; what a dead daemon left there is taken away.
+
+    With ``over`` it need not be empty.
 
     Raises:
         MountError: it cannot.
     """
-    if shutil.which("fusermount3") is None:
+    if not _mount_calls.allowed() and shutil.which("fusermount3") is None:
         raise MountError("fusermount3 is missing: install the package fuse3")
     if not os.access("/dev/fuse", os.R_OK | os.W_OK):
         raise MountError("/dev/fuse is missing or closed to you: run 'modprobe fuse' as root")
     present = mount_at(path)
-    if present is not None:
+    if present is not None and present.fs_type == FS_TYPE:
         _replace_stale(path, present)
     if not path.is_dir():
         what = "is not a directory" if path.exists() else "does not exist: make the directory first"
         raise MountError(f"{path} {what}")
     try:
-        if any(path.iterdir()):
-            raise MountError(f"{path} is not empty: mount on an empty directory")
+        if any(path.iterdir()) and not over:
+            raise MountError(
+                f"{path} is not empty: mount on an empty directory, or with --over, which hides it"
+            )
     except PermissionError:
         raise MountError(f"{path} may not be read by you: mount on a directory of yours") from None
-    if os.geteuid() != 0 and not os.access(path, os.W_OK):
+    may_mount = os.geteuid() == 0 or _mount_calls.allowed()
+    if not may_mount and not os.access(path, os.W_OK):
         raise MountError(f"{path} may not be written by you: mount on a directory of yours")
 
 
 def _replace_stale(path: Path, present: Mount) -> None:
-    if present.fs_type != FS_TYPE:
-        raise MountError(f"{path} is a mount point of {present.fs_type} already")
     if _answers(path):
         raise MountError(f"{path} is mounted already: use it, or run 'anonfs umount {path}' first")
     abort(present)
@@ -85,8 +90,23 @@ def mount(path: Path) -> tuple[Mount, int]:
     """Mount on ``path``; returns the mount and its /dev/fuse descriptor.
 
     Raises:
-        MountError: with what fusermount3 said.
+        MountError: with what fusermount3 or the kernel said.
     """
+    if _mount_calls.allowed():
+        try:
+            device = _mount_calls.mount(path)
+        except OSError as error:
+            raise MountError(f"cannot mount on {path}: {error.strerror}") from None
+    else:
+        device = _ask_fusermount(path)
+    mounted = mount_at(path)
+    if mounted is None:
+        os.close(device)
+        raise MountError(f"{path} was unmounted at once")
+    return mounted, device
+
+
+def _ask_fusermount(path: Path) -> int:
     options = [*_OPTIONS, "allow_other"] if others_allowed() else list(_OPTIONS)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     with ours, theirs:
@@ -105,16 +125,15 @@ def mount(path: Path) -> tuple[Mount, int]:
             )
         _, descriptors, _, _ = socket.recv_fds(ours, 1, 1)
     os.set_inheritable(descriptors[0], False)
-    mounted = mount_at(path)
-    if mounted is None:
-        os.close(descriptors[0])
-        raise MountError(f"{path} was unmounted at once")
-    return mounted, descriptors[0]
+    return descriptors[0]
 
 
 def others_allowed() -> bool:
-    """Whether other users may be let in: root may, others where /etc/fuse.conf says so."""
-    if os.geteuid() == 0:
+    """Whether other users may be let in: root may, others where /etc/fuse.conf says so.
+
+    So may who mounts in a user namespace: the kernel lets in nobody from outside.
+    """
+    if os.geteuid() == 0 or _mount_calls.allowed():
         return True
     with contextlib.suppress(OSError):
         lines = Path("/etc/fuse.conf").read_text("utf-8").splitlines()
@@ -129,6 +148,8 @@ def unmount(mounted: Mount, *, lazy: bool = False) -> bool:
     """
     if mount_at(mounted.point) != mounted:
         return True
+    if _mount_calls.allowed():
+        return _mount_calls.unmount(mounted.point, lazy=lazy)
     command = ["fusermount3", "-u", *(["-z"] if lazy else []), "--", str(mounted.point)]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
     return done.returncode == 0

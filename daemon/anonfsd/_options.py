@@ -25,7 +25,7 @@ class OptionError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The options of a mount; sizes in bytes."""
+    """The options of a mount; sizes in bytes, ``ends_with`` a pidfd (pidfd_open(2)) or None."""
 
     mountpoint: Path
     budget: int
@@ -35,6 +35,8 @@ class Options:
     overcommit: bool
     limits: Limits
     check: bool
+    ends_with: int | None
+    over: bool
 
     @classmethod
     def checked(cls, given: argparse.Namespace) -> "Options":
@@ -48,6 +50,8 @@ class Options:
             overcommit=given.overcommit,
             limits=_limits(given, budget),
             check=given.check,
+            ends_with=given.ends_with,
+            over=given.over,
         )
 
     @property
@@ -83,12 +87,16 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--swap-size", default="1G", help="size of the swap file")
     parser.add_argument("--keep-swap", action="store_true", help="leave the file its name")
     parser.add_argument("--overcommit", action="store_true", help="sizes are free, pages are not")
+    parser.add_argument("--over", action="store_true", help="the directory need not be empty")
     parser.add_argument("--size", help="what all files together may have")
     parser.add_argument("--max-segment", help="what one file may have")
     parser.add_argument("--max-per-user", help="what all files of a user may have")
     parser.add_argument("--max-files-per-user", type=int, help="how many files a user may have")
     parser.add_argument("--max-locked-per-user", help="what a user may lock in core")
     parser.add_argument("--check", action="store_true", help="keep checking invariants (slow)")
+    parser.add_argument(
+        "--ends-with", type=int, metavar="PIDFD", help="end after this process and who has files"
+    )
     parser.add_argument("--ready-fd", type=int, help="tell on this descriptor when mounted")
     return parser.parse_args(arguments)
 

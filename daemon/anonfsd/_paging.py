@@ -271,6 +271,25 @@ class Paging:
             told |= bad
             log.error("%s", error.what)
 
+    # -- allocating ------------------------------------------------------------------------
+
+    def allocate(self, ino: int, end: int, mode: int) -> int:
+        """Take a FALLOCATE up to byte ``end``, which has the file promised its pages.
+
+        With a ``mode``, or where a size is no promise, it is EOPNOTSUPP; posix_fallocate(3) then
+        writes to each page.
+        """
+        try:
+            with self._lock:
+                inode, _ = self._pages_of(ino)
+                if mode or not self._filesystem.promising.by_size:
+                    return errno.EOPNOTSUPP
+                if end > inode.size:
+                    self._filesystem.truncate(inode, end)
+        except Exception as error:  # noqa: BLE001  as in `read`
+            return errno_for(self._failing, "allocate", error)
+        return 0
+
     # -- truncating ------------------------------------------------------------------------
 
     def truncate_waiting(self, inode: Inode, size: int) -> None:

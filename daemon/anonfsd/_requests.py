@@ -10,9 +10,9 @@ over a socket, which it takes for its device, and what it answers goes from ther
                     │                                    │
                     └──all others──▶ socket ──▶ pyfuse3 ─┘ (by a thread of its own)
 
-So are the daemon's own opens (`OwnFiles`): nobody else needs to know of them, and with
-FOPEN_NOFLUSH the kernel does not write a whole file back when one is closed. A SETXATTR of its own
-means that it has the lock of an inode (`InodeLock`).
+So are FALLOCATE, which pyfuse3 does not know, and the daemon's own opens (`OwnFiles`): nobody else
+needs to know of them, and with FOPEN_NOFLUSH the kernel writes no whole file back when one is
+closed. A SETXATTR of its own means that it has the lock of an inode (`InodeLock`).
 
 One thread is the *leader*, which alone waits for requests. A page that is on swap it has read
 meanwhile, asynchronously, and answers when it has come; before it waits for anything else, for
@@ -46,11 +46,12 @@ __all__ = ["Requests"]
 
 log = logging.getLogger(__name__)
 
-_OPEN, _READ, _WRITE, _RELEASE, _SETXATTR = 14, 15, 16, 18, 21
+_OPEN, _READ, _WRITE, _RELEASE, _SETXATTR, _FALLOCATE = 14, 15, 16, 18, 21, 43
 _IN = struct.Struct("=IIQQIII")  # len, opcode, unique, nodeid, uid, gid, pid
 _IN_SIZE = 40
 _RANGE = struct.Struct("=QQII")  # fuse_read_in, fuse_write_in: fh, offset, size, flags
 _FAULT_SIZE = _IN_SIZE + 40  # the header of a READ and of a WRITE; then a WRITE's data
+_FALLOCATE_IN = struct.Struct("=QQQI")  # fh, offset, length, mode
 _OUT = struct.Struct("=IiQ")  # len, error, unique
 _WRITE_OUT = struct.Struct("=II")
 _OPEN_OUT = struct.Struct("=QII")  # fh, open_flags
@@ -256,16 +257,24 @@ class _Worker:
             self._answer_fault(opcode, ino)
         elif self._events.serves(opcode, ino):
             self._events.take(opcode, unique, uid, memoryview(self._header)[_IN_SIZE:])
-        elif opcode == _OPEN and is_own_thread(pid):
+        elif opcode == _FALLOCATE:
+            self._allocate(ino)
+        elif not self._answer_own(opcode, pid):
+            self._pass_on(size)
+
+    def _answer_own(self, opcode: int, pid: int) -> bool:
+        """Answer what the daemon asks for itself; False if somebody else does."""
+        if opcode == _OPEN and is_own_thread(pid):
             self.reply(_OPEN_OUT.pack(_OWN_HANDLE, _KEEP_CACHE | _NOFLUSH, 0))
         elif (
             opcode == _RELEASE and _RELEASE_IN.unpack_from(self._header, _IN_SIZE)[0] == _OWN_HANDLE
         ):
             self.reply(b"")
         elif opcode == _SETXATTR and is_own_thread(pid):
-            self._granted(unique)
+            self._granted(self._unique)
         else:
-            self._pass_on(size)
+            return False
+        return True
 
     def _answer_reads(self, *, wait: bool) -> None:
         """Answer what has been read from swap; with ``wait`` when it has, or a request has come."""
@@ -288,6 +297,13 @@ class _Worker:
                 self.reply(_WRITE_OUT.pack(size, 0))
         if error:
             self._reply_error(error)
+
+    def _allocate(self, ino: int) -> None:
+        _, offset, length, mode = _FALLOCATE_IN.unpack_from(self._header, _IN_SIZE)
+        if error := self._paging.allocate(ino, offset + length, mode):
+            self._reply_error(error)
+        else:
+            self.reply(b"")
 
     def reply(self, data: bytes | memoryview) -> None:
         """Answer the request that was taken last."""

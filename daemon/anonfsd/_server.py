@@ -62,6 +62,7 @@ log = logging.getLogger(__name__)
 _GRACE = 5.0
 _CHECK_INTERVAL = 0.25
 _MOUNTED_INTERVAL = 1.0
+_USED_INTERVAL = 0.05
 _READS = 64
 
 
@@ -71,7 +72,7 @@ def serve(options: Options, ready: Callable[[], None]) -> None:
     Raises:
         MountError, OptionError: there can be no mount; nothing is left of the attempt.
     """
-    check_mountpoint(options.mountpoint)
+    check_mountpoint(options.mountpoint, over=options.over)
     with ExitStack() as stack:
         store = options.make_swap()
         stack.callback(store.close)
@@ -111,6 +112,7 @@ class _Server:
         self._budget = options.budget
         self._swap_path = str(options.swap) if options.swap and options.keep_swap else None
         self._checking = options.check
+        self._ends_with = options.ends_with
         self._image = image
         self._ready = ready
         self._ending = trio.Event()
@@ -240,6 +242,8 @@ class _Server:
                 nursery.start_soon(attaching.serve)
             if self._checking:
                 nursery.start_soon(self._keep_checking, rings)
+            if self._ends_with is not None:
+                nursery.start_soon(self._end_with, self._ends_with)
             self._ready()
             log.info("%s: mounted, budget %s", self._mounted.point, format_size(self._budget))
             await self._ending.wait()
@@ -286,6 +290,18 @@ class _Server:
 
     def _is_mounted(self) -> bool:
         return mount_at(self._mounted.point) == self._mounted
+
+    async def _end_with(self, pidfd: int) -> None:
+        """End after a process, and after those who have files open or mapped then."""
+        await trio.lowlevel.wait_readable(pidfd)
+        while True:
+            while self._filesystem.opens:  # noqa: ASYNC110  closes are too many to tell of each
+                await trio.sleep(_USED_INTERVAL)
+            # Who opens a file at this moment keeps it; a working directory keeps nothing.
+            unmounted = await trio.to_thread.run_sync(unmount, self._mounted)
+            if unmounted or not self._filesystem.opens:
+                break
+        self._ending.set()
 
     async def _keep_checking(self, rings: Rings) -> None:
         while True:

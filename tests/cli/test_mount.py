@@ -72,10 +72,10 @@ def test_a_daemon_that_says_nothing(mount: Run, log: Path, monkeypatch: pytest.M
 
 def test_the_daemon_gets_absolute_paths() -> None:
     swap = Path("/swap")
-    plan = _mount.Plan(Path("/mnt"), "64M", swap, "2G", keep_swap=True, overcommit=True)
+    plan = _mount.Plan(Path("/mnt"), "64M", swap, "2G", keep_swap=True, overcommit=True, over=True)
     assert plan.command() == [
         *(sys.executable, "-m", "anonfsd", "/mnt", "--budget", "64M"),
-        *("--swap", "/swap", "--swap-size", "2G", "--keep-swap", "--overcommit"),
+        *("--swap", "/swap", "--swap-size", "2G", "--keep-swap", "--overcommit", "--over"),
     ]
 
 

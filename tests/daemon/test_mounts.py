@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from anonfs.client import Mount
-from anonfsd import _mounts
+from anonfsd import _mount_calls, _mounts
 from anonfsd._mounts import MountError, check_mountpoint, others_allowed, unmount
 
 _STOCK = """\
@@ -40,6 +40,7 @@ def test_others_are_let_in_where_the_configuration_says_so(
     text: str, allowed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(_mount_calls, "allowed", lambda: False)
     monkeypatch.setattr(Path, "read_text", lambda _path, *_args: text)
     assert others_allowed() is allowed
 
@@ -49,8 +50,12 @@ def test_others_without_a_configuration(monkeypatch: pytest.MonkeyPatch) -> None
         raise FileNotFoundError
 
     monkeypatch.setattr(Path, "read_text", missing)
+    monkeypatch.setattr(_mount_calls, "allowed", lambda: False)
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert not others_allowed()
+    monkeypatch.setattr(_mount_calls, "allowed", lambda: True)
+    assert others_allowed(), "in a user namespace"
+    monkeypatch.setattr(_mount_calls, "allowed", lambda: False)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     assert others_allowed()
 
@@ -60,6 +65,7 @@ def equipped(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine that has all that a mount needs."""
     monkeypatch.setattr(shutil, "which", lambda name: f"/bin/{name}")
     monkeypatch.setattr(os, "access", lambda *_: True)
+    monkeypatch.setattr(_mount_calls, "allowed", lambda: False)
     monkeypatch.setattr(_mounts, "mount_at", lambda _path: None)
 
 
@@ -81,7 +87,8 @@ def test_what_cannot_be_mounted_on(tmp_path: Path) -> None:
     file.touch()
     assert _refusal(missing) == f"{missing} does not exist: make the directory first"
     assert _refusal(file) == f"{file} is not a directory"
-    assert _refusal(tmp_path) == f"{tmp_path} is not empty: mount on an empty directory"
+    assert _refusal(tmp_path).startswith(f"{tmp_path} is not empty: mount on an empty directory")
+    check_mountpoint(tmp_path, over=True)
 
 
 @pytest.mark.usefixtures("equipped")
@@ -98,11 +105,15 @@ def test_a_directory_of_somebody_else(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.usefixtures("equipped")
-def test_another_file_system_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_file_system_is_mounted_over_where_it_is_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     present = Mount(tmp_path, "tmpfs", (0, 40))
     monkeypatch.setattr(_mounts, "mount_at", lambda _path: present)
     monkeypatch.setattr(_mounts, "unmount", lambda *_: pytest.fail("unmounted"))
-    assert _refusal(tmp_path) == f"{tmp_path} is a mount point of tmpfs already"
+    check_mountpoint(tmp_path)
+    (tmp_path / "segment").touch()
+    assert _refusal(tmp_path).startswith(f"{tmp_path} is not empty: mount on an empty directory")
 
 
 @pytest.mark.usefixtures("equipped")
@@ -126,6 +137,7 @@ def test_a_mount_is_replaced_only_if_nobody_serves_it(
 
 def test_what_the_machine_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda _name: None)
+    monkeypatch.setattr(_mount_calls, "allowed", lambda: False)
     assert _refusal(tmp_path) == "fusermount3 is missing: install the package fuse3"
     monkeypatch.setattr(shutil, "which", lambda name: f"/bin/{name}")
     monkeypatch.setattr(os, "access", lambda *_: False)

@@ -10,7 +10,7 @@ from anonfs.errors import AnonfsError
 from anonfs.events import VmEvent
 from anonfs.swap import AsyncReads, FileStore
 from anonfs.units import PAGE_SIZE
-from anonfs.vfs import Inode
+from anonfs.vfs import ROOT, Inode
 from anonfs.vm import EventReader, Sight
 from tests.daemon.paged import FakeReceiver, Paged, in_thread, soon
 from tests.mm.engine import FaultyStore, page, read, states
@@ -104,6 +104,20 @@ def test_a_read_ends_with_the_file(paged: Paged, file: Inode) -> None:
     paged.filesystem.truncate(file, 3)
     assert paged.read(file.ino, 1, PAGE_SIZE) == b"bc"
     assert paged.read(file.ino, 3, PAGE_SIZE) == b""
+
+
+def test_an_allocation_makes_a_file_larger_and_never_smaller(paged: Paged, file: Inode) -> None:
+    paged.write(file.ino, 0, page("a"))
+    allocate = paged.paging.allocate
+    assert allocate(file.ino, 2 * PAGE_SIZE + 1, 0) == 0
+    assert (file.size, file.promised) == (2 * PAGE_SIZE + 1, 3)
+    assert allocate(file.ino, PAGE_SIZE, 0) == 0
+    assert file.size == 2 * PAGE_SIZE + 1
+    assert allocate(file.ino, 1 << 50, 0) == errno.ENOSPC
+    assert allocate(file.ino, 9 * PAGE_SIZE, 1) == errno.EOPNOTSUPP, "FALLOC_FL_KEEP_SIZE"
+    assert allocate(ROOT, 1, 0) == errno.EINVAL
+    assert file.size == 2 * PAGE_SIZE + 1
+    assert bytes_of(paged, file, 0, PAGE_SIZE) == page("a")
 
 
 def test_more_than_the_frames_hold_goes_through_swap(paged: Paged, file: Inode) -> None:

@@ -22,6 +22,7 @@ from anonfsd._requests import Requests
 from tests.daemon.paged import soon
 
 _GETATTR, _OPEN, _READ, _WRITE, _RELEASE, _SETXATTR, _INTERRUPT = 3, 14, 15, 16, 18, 21, 36
+_FALLOCATE = 43
 _FILE, _OTHER, _EVENTS = 7, 8, 9
 _SECONDS = 20
 
@@ -47,6 +48,7 @@ class FakePaging:
     def __init__(self) -> None:
         self.reads: list[tuple[int, int, int, bool]] = []
         self.writes: list[tuple[int, int, bytes, bool]] = []
+        self.allocated: list[tuple[int, int, int]] = []
         self.error = self.failing_reads = 0
         self.far = self.on_swap = 1 << 40
         self.gate = threading.Event()
@@ -78,6 +80,10 @@ class FakePaging:
         self, ino: int, offset: int, data: memoryview, _thread: Receiver, *, back: bool
     ) -> int:
         self.writes.append((ino, offset, bytes(data), back))
+        return self.error
+
+    def allocate(self, ino: int, end: int, mode: int) -> int:
+        self.allocated.append((ino, end, mode))
         return self.error
 
 
@@ -197,6 +203,14 @@ def test_errors(kernel: Kernel) -> None:
     kernel.paging.error = errno.ENOSPC
     assert kernel.call(_READ, fault(0, 9)) == (errno.ENOSPC, b"")
     assert kernel.call(_WRITE, fault(0, 1) + b"x") == (errno.ENOSPC, b"")
+
+
+def test_an_allocation(kernel: Kernel) -> None:
+    body = struct.pack("=QQQII", 3, 4096, 100, 1, 0)
+    assert kernel.call(_FALLOCATE, body) == (0, b"")
+    assert kernel.paging.allocated == [(_FILE, 4196, 1)]
+    kernel.paging.error = errno.EOPNOTSUPP
+    assert kernel.call(_FALLOCATE, body) == (errno.EOPNOTSUPP, b"")
 
 
 # -- the daemon's own files ----------------------------------------------------------------

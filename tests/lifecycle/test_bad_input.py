@@ -55,15 +55,22 @@ def test_a_living_mount_is_not_mounted_over(mounted: Mounted, place: Place, fron
 
 
 @pytest.mark.usefixtures("as_root")
-def test_another_file_system_is_left_alone(place: Place, front: Front) -> None:
+def test_another_file_system_is_mounted_over_where_it_is_empty(place: Place, front: Front) -> None:
     subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(place.point)], check=True)
-    started = front(place)
-    assert started.status == 2
-    assert "tmpfs" in started.line
+    below = mount_at(place.point)
+    (place.point / "segment").touch()
+    refused = front(place)
+    assert refused.status == 2
+    assert "is not empty" in refused.line
+    assert not place.swap.exists()
+    (place.point / "segment").unlink()
+    assert front(place).status is None
     mount = mount_at(place.point)
     assert mount is not None
-    assert mount.fstype == "tmpfs"
-    assert not place.swap.exists()
+    assert mount.fstype == "fuse.anonfs"
+    done = anonfs("umount", str(place.point))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert mount_at(place.point) == below
 
 
 def test_no_fusermount3(place: Place, front: Front) -> None:

@@ -147,10 +147,19 @@ def test_a_killed_daemon_leaves_what_is_resident(mounted: Mounted) -> None:
         assert ask("fault") == -signal.SIGBUS
 
 
+def test_who_kills_daemons_by_name_leaves_the_guard(mounted: Mounted) -> None:
+    """It is what ends the connection of a daemon that cannot even die."""
+    mounted.expected_status = -signal.SIGKILL
+    (guard,) = psutil.Process(mounted.process.pid).children()
+    assert guard.cmdline()[0] == f"anonfs-guard {mounted.path}"
+    assert guard.name() == "anonfs-guard"
+    mounted.process.kill()
+    assert mounted.process.wait(_SECONDS) == -signal.SIGKILL
+    guard.wait(_SECONDS)
+
+
 def _daemon_of(place: Place) -> int:
-    """The daemon itself: the other process there is its guard, a child of it."""
-    found = place.daemons()
-    (pid,) = [pid for pid in found if psutil.Process(pid).ppid() not in found]
+    (pid,) = place.daemons()
     return pid
 
 
@@ -209,19 +218,18 @@ def test_the_mount_of_a_killed_daemon_is_unmounted(place: Place) -> None:
     place.check_nothing_left()
 
 
-def _swap_of(pid: int) -> tuple[str, os.stat_result]:
-    """The swap file that a daemon has open: its name, as the kernel knows it, and its stat."""
-    for fd in Path(f"/proc/{pid}/fd").iterdir():
+def _swap_of(mounted: Mounted) -> os.stat_result:
+    """The stat of the file without a name that a daemon has open on the disk of its swap."""
+    for fd in Path(f"/proc/{mounted.process.pid}/fd").iterdir():
         name = str(fd.readlink())
-        if "/swap" in name:
-            return name, fd.stat()
+        if name.startswith(f"{mounted.workplace}/") and name.endswith(" (deleted)"):
+            return fd.stat()
     raise AssertionError("no swap file")
 
 
 def test_a_swap_file_has_no_name_while_in_use(mounted: Mounted) -> None:
     swap = mounted.workplace / "swap"
-    name, found = _swap_of(mounted.process.pid)
-    assert name == f"{swap} (deleted)"
+    found = _swap_of(mounted)
     assert found.st_mode & 0o7777 == 0o600
     assert found.st_nlink == 0
     assert found.st_size == 256 << 20

@@ -126,15 +126,26 @@ def test_a_sparse_file_of_16_tebibytes(mount_factory: Callable[..., Mounted]) ->
         assert os.fstat(fd).st_blocks == 0
 
 
-def test_fallocate_fills_holes_by_writing(shared_mount: Path) -> None:
+def test_fallocate_promises_pages_and_makes_none(shared_mount: Path) -> None:
     with descriptor(shared_mount / "f") as fd:
         os.pwrite(fd, b"kept", 5000)
         os.posix_fallocate(fd, 0, 10 * PAGE_SIZE)
         assert os.fstat(fd).st_size == 10 * PAGE_SIZE
-        assert os.fstat(fd).st_blocks == 10 * PAGE_SIZE // 512
+        assert os.fstat(fd).st_blocks == PAGE_SIZE // 512
+        assert os.getxattr(fd, "user.anonfs.reserved") == b"pages=10"
         assert os.pread(fd, 4, 5000) == b"kept"
         os.posix_fallocate(fd, 0, PAGE_SIZE)
         assert os.fstat(fd).st_size == 10 * PAGE_SIZE
+
+
+def test_fallocate_makes_the_pages_where_sizes_are_free(
+    mount_factory: Callable[..., Mounted],
+) -> None:
+    with descriptor(mount_factory(overcommit=True).path / "f") as fd:
+        os.pwrite(fd, b"kept", 5000)
+        os.posix_fallocate(fd, 0, 10 * PAGE_SIZE)
+        assert os.fstat(fd).st_blocks == 10 * PAGE_SIZE // 512
+        assert os.pread(fd, 4, 5000) == b"kept"
 
 
 @as_on_tmpfs

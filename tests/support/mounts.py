@@ -28,10 +28,19 @@ from tests.support.mountinfo import Mount, mount_at
 from tests.support.programs import environment, python, tied_to_us
 from tests.support.rescue import abort_connection, bring_down, remove_workplace
 
-__all__ = ["DaemonRefusedError", "Finished", "Mounted", "UncleanError", "bring_down_leftovers"]
+__all__ = [
+    "BAD_LOG_LINE",
+    "DaemonRefusedError",
+    "Finished",
+    "Mounted",
+    "UncleanError",
+    "bring_down_leftovers",
+]
 
 _READY_SECONDS = 30.0
-_BAD_LOG_LINE = re.compile(r"Traceback \(|\bERROR\b|\bCRITICAL\b")
+BAD_LOG_LINE = re.compile(r"Traceback \(|\bERROR\b|\bCRITICAL\b")
+"""What a clean daemon does not log."""
+
 _LOG_TAIL = 6000
 _FSTYPE = "fuse.anonfs"
 
@@ -241,7 +250,7 @@ class Mounted:
             if self.expected_status == 0 and self.mount is not None:
                 problems.append("still mounted after the daemon's end")
         self.last_log = self.log_text()[-_LOG_TAIL:]
-        bad = _BAD_LOG_LINE.search(self.log_text())
+        bad = BAD_LOG_LINE.search(self.log_text())
         if bad and not self.expects_errors:
             problems.append(f"daemon's log has {bad[0].strip()!r}")
         if self.last_log:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from tests.support.mountinfo import Mount, mount_at
 
-__all__ = ["abort_connection", "bring_down", "remove_workplace"]
+__all__ = ["abort_connection", "abort_connection_number", "bring_down", "remove_workplace"]
 
 _CONNECTIONS = Path("/sys/fs/fuse/connections")
 _KILL_SECONDS = 20.0
@@ -43,9 +43,14 @@ def _fusectl() -> Iterator[None]:
 
 def abort_connection(mount: Mount) -> bool:
     """End every request of a FUSE mount with an error; True when the kernel took it."""
+    return abort_connection_number(mount.minor)
+
+
+def abort_connection_number(number: int) -> bool:
+    """The same for a mount that is only known by the minor number of its device."""
     with _fusectl():
         try:
-            (_CONNECTIONS / str(mount.minor) / "abort").write_text("1", encoding="ascii")
+            (_CONNECTIONS / str(number) / "abort").write_text("1", encoding="ascii")
         except OSError:
             return False
     return True

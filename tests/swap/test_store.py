@@ -23,6 +23,27 @@ def test_the_file_is_private_and_has_no_name_while_in_use(tmp_path: Path) -> Non
         store.close()
 
 
+@pytest.mark.parametrize("error", [None, errno.EOPNOTSUPP, errno.EISDIR])
+def test_a_kill_while_blocks_are_allocated_leaves_no_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int | None
+) -> None:
+    """Also on file systems without O_TMPFILE."""
+    allocated: list[list[Path]] = []
+    opened = os.open
+
+    def open_(path: Path, flags: int, mode: int = 0o777) -> int:
+        if error is not None and flags & os.O_TMPFILE == os.O_TMPFILE:
+            raise OSError(error, os.strerror(error))
+        return opened(path, flags, mode)
+
+    monkeypatch.setattr(os, "open", open_)
+    monkeypatch.setattr(
+        os, "posix_fallocate", lambda *_: allocated.append(list(tmp_path.iterdir()))
+    )
+    FileStore.create(tmp_path / "swap", PAGE_SIZE).close()
+    assert allocated == [[]]
+
+
 def test_a_kept_file_keeps_its_name(tmp_path: Path) -> None:
     path = tmp_path / "swap"
     FileStore.create(path, PAGE_SIZE, keep=True).close()
