@@ -14,6 +14,7 @@ __all__ = [
     "PREFIX",
     "XATTR_MAX",
     "Area",
+    "Attaches",
     "Counts",
     "Lock",
     "PageCounts",
@@ -31,6 +32,7 @@ XATTR_MAX = 65536
 """The kernel's bound on the size of an extended attribute, in bytes (XATTR_SIZE_MAX)."""
 
 _MORE = "..."
+_ATTACHES = ("nattch", "lpid", "atime", "dtime")
 _COUNTS = ("dentry", "areas", "opens", "links", "loaded_ptes")
 
 
@@ -206,6 +208,29 @@ class Counts:
     def parse(cls, text: str) -> Self:
         """The counts in ``text``; unknown words are ignored."""
         return cls(*_words(text, _COUNTS))
+
+
+@dataclass(frozen=True, slots=True)
+class Attaches:
+    """``user.anonfs.attaches``: the vm areas of an inode as System V tells of them.
+
+    ``nattch`` areas map it. ``lpid`` mapped or unmapped it last, at a fork the parent; ``atime``
+    and ``dtime`` are when the last one began and ended, in seconds since the epoch. 0 is never.
+    """
+
+    nattch: int
+    lpid: int
+    atime: int
+    dtime: int
+
+    def render(self) -> str:
+        """``nattch=N lpid=N atime=SECONDS dtime=SECONDS``."""
+        return " ".join(f"{name}={getattr(self, name)}" for name in _ATTACHES)
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """The facts in ``text``; unknown words are ignored."""
+        return cls(*_words(text, _ATTACHES))
 
 
 def bounded_lines(lines: Iterable[str], limit: int = XATTR_MAX) -> str:

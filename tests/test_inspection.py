@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from anonfs.inspection import (
     XATTR_MAX,
     Area,
+    Attaches,
     Counts,
     PageCounts,
     PageRun,
@@ -36,6 +37,12 @@ def test_counts_read_back(
 ) -> None:
     counts = Counts(dentry, areas, opens, links, loaded_ptes)
     assert Counts.parse(counts.render()) == counts
+
+
+@given(numbers, numbers, numbers, numbers)
+def test_attaches_read_back(nattch: int, lpid: int, atime: int, dtime: int) -> None:
+    attaches = Attaches(nattch, lpid, atime, dtime)
+    assert Attaches.parse(attaches.render()) == attaches
 
 
 @given(numbers, numbers, st.sampled_from(["none", "in_core", "on_swap"]))

@@ -18,6 +18,7 @@ from anonfs.client._tree import whole_attribute
 from anonfs.inspection import (
     PREFIX,
     Area,
+    Attaches,
     Counts,
     Lock,
     PageCounts,
@@ -33,6 +34,7 @@ __all__ = [
     "Inspection",
     "Target",
     "areas",
+    "attaches",
     "inspect",
     "lock",
     "page_counts",
@@ -163,6 +165,18 @@ def inspect(target: Target) -> Inspection:
         reap=Reap.parse(value("reap")),
         locked=Lock.parse(value("lock")).on,
     )
+
+
+def attaches(target: Target) -> Attaches:
+    """How many vm areas the inode has now, and who mapped or unmapped it last.
+
+    Raises:
+        NotAnonfsError: it is not a file of an anonfs.
+        OSError: as `inspect`.
+    """
+    handle = _handle(target)
+    text = _asked(handle, lambda: os.getxattr(handle, f"{PREFIX}attaches"))
+    return Attaches.parse(text.decode("ascii"))
 
 
 def reap(target: Target, policy: str) -> None:

@@ -7,18 +7,20 @@ each inode heads a share ring.
 from anonfs.vfs._dentry import Dentry, DentryOperations
 from anonfs.vfs._directory import NAME_MAX
 from anonfs.vfs._filesystem import ROOT, FileSystem, NewInode
-from anonfs.vfs._inode import Inode
+from anonfs.vfs._inode import NEVER_ATTACHED, Inode, LastAttaches
 from anonfs.vfs._list import ListHead, ListLink
 from anonfs.vfs._paths import path_of
 from anonfs.vfs._quotas import Quotas
 
 __all__ = [
     "NAME_MAX",
+    "NEVER_ATTACHED",
     "ROOT",
     "Dentry",
     "DentryOperations",
     "FileSystem",
     "Inode",
+    "LastAttaches",
     "ListHead",
     "ListLink",
     "NewInode",

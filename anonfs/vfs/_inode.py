@@ -14,7 +14,13 @@ from anonfs.vfs._dentry import Dentry, DentryOperations
 from anonfs.vfs._directory import Directory
 from anonfs.vfs._list import ListHead
 
-__all__ = ["Inode"]
+__all__ = ["NEVER_ATTACHED", "Inode", "LastAttaches"]
+
+LastAttaches = tuple[int | None, float, float]
+"""A process that mapped or unmapped an inode, None where it is not known, and when the last area
+of it began and ended, in seconds since the epoch. A plain tuple: a fork makes one for each area."""
+
+NEVER_ATTACHED: LastAttaches = 0, 0.0, 0.0
 
 
 class _Word:
@@ -45,9 +51,11 @@ class Inode:
     ``writes`` are under way; while it is ``locked`` its pages stay in core: see `Promising`.
     ``place`` is where it was last given a name, for `path_of`.
     ``was_mapped`` says that one of the opens had a mapping for certain, see `Reaping`.
+    ``attaches`` is of the areas, see `LastAttaches`.
     """
 
     __slots__ = (
+        "attaches",
         "base",
         "charged",
         "dentry",
@@ -92,6 +100,7 @@ class Inode:
         self.charged = 0
         self.writes = 0
         self.was_mapped = False
+        self.attaches = NEVER_ATTACHED
 
     @property
     def is_regular(self) -> bool:

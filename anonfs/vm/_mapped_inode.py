@@ -7,7 +7,7 @@ holds in its pages, who may open it and what happens at its end is no business o
 from typing import Protocol
 
 from anonfs.units import Ino
-from anonfs.vfs import ListHead
+from anonfs.vfs import LastAttaches, ListHead
 
 __all__ = ["MappedDentry", "MappedInode"]
 
@@ -27,6 +27,9 @@ class MappedDentry(Protocol):
 
 class MappedInode(Protocol):
     """An inode that areas can map."""
+
+    attaches: LastAttaches
+    """Who mapped or unmapped it last, and when."""
 
     @property
     def ino(self) -> Ino:

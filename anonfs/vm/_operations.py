@@ -15,6 +15,9 @@ A fork or an exit concerns all areas of a process, of which there may be 10,000:
 a fault or empties frames has done the work, so nothing is left to do but to tell of it. They are
 called as often as the disk or the kernel asks, by callers that ask `EventLog.wanted` first.
 
+The inode remembers the last of them as System V does (ipc/shm.c, shm_open and shm_close): the time
+of an open and of a close, and the process of either, which at a fork is the parent.
+
 Operations must not know who reports to them: a look at /proc or the kernel's own events. They are
 synchronous, and are called with the lock of the engine held.
 """
@@ -22,6 +25,7 @@ synchronous, and are called with the lock of the engine held.
 from collections.abc import Sequence
 from itertools import groupby
 from operator import attrgetter
+from time import time
 from typing import Protocol
 
 from anonfs.errors import InvariantError
@@ -67,7 +71,7 @@ class SharedOperations:
 
     def open(self, area: VmArea) -> None:
         """Link ``area`` and take its reference."""
-        self._link((area,))
+        self._link((area,), area.pid)
 
     def dup(self, parent_area: VmArea, child_area: VmArea) -> None:
         """Link the child's area and take its reference: sharing is no more than that."""
@@ -82,20 +86,23 @@ class SharedOperations:
         for parent_area, child_area in zip(parent_areas, child_areas, strict=True):
             if child_area.inode is not parent_area.inode:
                 raise InvariantError(f"{child_area!r} left the inode of {parent_area!r}")
-        self._link(child_areas)
+        if parent_areas:
+            self._link(child_areas, parent_areas[0].pid)
 
     def close_all(self, areas: Sequence[VmArea]) -> None:
         """Unlink ``areas`` and drop their references; the last one of an inode deletes it."""
-        for (inode, group), run in groupby(areas, key=attrgetter("inode", "group")):
+        for (inode, group, pid), run in groupby(areas, key=attrgetter("inode", "group", "pid")):
             # The delete must find the ring without these areas, so the references go last.
             closed = ShareRing(inode).remove(run)
+            inode.attaches = pid, inode.attaches[1], time()
             inode.dentry.unmapped(group)
             inode.dentry.put(closed)
 
     @staticmethod
-    def _link(areas: Sequence[VmArea]) -> None:
+    def _link(areas: Sequence[VmArea], pid: int | None) -> None:
         for inode, run in groupby(areas, key=attrgetter("inode")):
             inode.dentry.get(ShareRing(inode).insert(run))
+            inode.attaches = pid, time(), inode.attaches[2]
 
     def fault(self, inode: MappedInode, first: int, count: int) -> None:
         """Nothing: the page cache has the pages, for all areas alike."""

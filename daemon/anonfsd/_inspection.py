@@ -19,6 +19,7 @@ from anonfs.inspection import (
     NEVER,
     PREFIX,
     Area,
+    Attaches,
     Counts,
     Lock,
     PageCounts,
@@ -74,7 +75,17 @@ class Inspection:
     ``swap_out`` and ``lock`` are called in threads.
     """
 
-    READABLE = (b"kind", b"pages", b"reserved", b"pagemap", b"ring", b"count", b"reap", b"lock")
+    READABLE = (
+        b"kind",
+        b"pages",
+        b"reserved",
+        b"pagemap",
+        b"ring",
+        b"count",
+        b"attaches",
+        b"reap",
+        b"lock",
+    )
 
     def __init__(
         self, filesystem: FileSystem, rings: Rings, swap_out: SwapOut, lock: LockPages
@@ -87,7 +98,7 @@ class Inspection:
         self._waiting = 0
         self._limiter = trio.CapacityLimiter(_THREADS)
         pages = self._kind, self._pages, self._reserved, self._pagemap
-        others = self._ring, self._count, self._reap, self._locked
+        others = self._ring, self._count, self._attaches, self._reap, self._locked
         self._readers = dict(zip(self.READABLE, (*pages, *others), strict=True))
 
     @staticmethod
@@ -228,6 +239,12 @@ class Inspection:
             ptes = await self._rings.loaded_ptes(inode)
         areas = len(ShareRing(inode))
         return [Counts(inode.dentry.count, areas, inode.opens, inode.names, ptes)]
+
+    async def _attaches(self, inode: Inode, _uid: int) -> Iterable[Line]:
+        with self.long_request():
+            await self._rings.look()
+        pid, began, ended = inode.attaches
+        return [Attaches(len(ShareRing(inode)), pid or 0, int(began), int(ended))]
 
     async def _reap(self, inode: Inode, _uid: int) -> Iterable[Line]:
         return [self._reaping.policy(inode)]

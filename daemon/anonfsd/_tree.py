@@ -8,7 +8,8 @@
     ├── socket                  where processes attach, a name; empty where they cannot
     └── inodes/
         └── 17/                 a regular file, by its inode number
-            ├── kind, pages, reserved, pagemap, ring, count, reap, lock: its attributes
+            ├── its attributes: kind, pages, reserved, pagemap, ring, count, attaches,
+            │   reap, lock
             └── name            how it can be reached
 
 Nodes are made when they are asked for and nobody holds them: what a node is lies in its number,

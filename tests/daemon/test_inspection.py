@@ -1,5 +1,6 @@
 import errno
 import os
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from functools import partial
 from types import SimpleNamespace
@@ -9,7 +10,7 @@ import pytest
 import trio
 
 from anonfs.errors import AnonfsError
-from anonfs.inspection import Area, Counts, PageCounts, PageRun, Reserved, parse_lines
+from anonfs.inspection import Area, Attaches, Counts, PageCounts, PageRun, Reserved, parse_lines
 from anonfs.mm import Image, Memory
 from anonfs.mm.sync import swap_out, write
 from anonfs.swap import MemoryStore, SwapArea
@@ -20,6 +21,7 @@ from anonfsd._inspection import Caller, Inspection
 from anonfsd._rings import Rings
 
 OWNER, OTHER = 1000, 2000
+READ_ONLY = "kind", "pages", "reserved", "pagemap", "ring", "count", "attaches"
 ROOT_CALLER = Caller(0, os.getpid())
 
 
@@ -100,8 +102,7 @@ def test_only_files_have_them(looked: Looked) -> None:
         _refused(partial(looked.get, "kind", inode=inode), errno.ENODATA)
         _refused(partial(looked.set, "swapout", b"all", inode), errno.EPERM)
     names = {name.decode() for name in looked.inspection.names(looked.inode)}
-    short = {"kind", "pages", "reserved", "pagemap", "ring", "count", "reap", "lock", "swapout"}
-    assert names == {f"user.anonfs.{name}" for name in short}
+    assert names == {f"user.anonfs.{name}" for name in (*READ_ONLY, "reap", "lock", "swapout")}
 
 
 def test_what_it_owns() -> None:
@@ -115,7 +116,7 @@ def test_unknown_and_write_only_names(looked: Looked) -> None:
     for name in ("", "nonsense", "kind.x", "user.anonfs.kind"):
         _refused(partial(looked.get, name), errno.ENODATA)
     _refused(lambda: looked.get("swapout"), errno.EPERM)
-    for name in ("kind", "pages", "reserved", "pagemap", "ring", "count", "nonsense", ""):
+    for name in (*READ_ONLY, "nonsense", ""):
         _refused(partial(looked.set, name, b"all"), errno.EPERM)
 
 
@@ -181,6 +182,17 @@ def test_a_ring_that_an_attribute_cannot_hold(looked: Looked) -> None:
     assert not complete
     assert len(lines) > 1000
     assert Counts.parse(looked.get("count")).areas == 5000
+
+
+def test_attaches(looked: Looked) -> None:
+    assert looked.get("attaches") == "nattch=0 lpid=0 atime=0 dtime=0"
+    begun = int(time.time())
+    looked.map(7, OWNER)
+    looked.map(8, OWNER)
+    attaches = Attaches.parse(looked.get("attaches"))
+    assert looked.looks == 2
+    assert (attaches.nattch, attaches.lpid, attaches.dtime) == (2, 8, 0)
+    assert begun <= attaches.atime <= time.time()
 
 
 def test_counts(looked: Looked) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from anonfs.errors import require
 from anonfs.units import PAGE_SIZE, Ino
-from anonfs.vfs import ListHead
+from anonfs.vfs import NEVER_ATTACHED, LastAttaches, ListHead
 from anonfs.vm import (
     AddressSpaces,
     MappedArea,
@@ -42,6 +42,7 @@ class FakeInode:
     ino: Ino
     share_ring: ListHead = field(default_factory=ListHead)
     dentry: FakeDentry = field(default_factory=FakeDentry)
+    attaches: LastAttaches = NEVER_ATTACHED
 
 
 @dataclass

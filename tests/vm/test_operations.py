@@ -1,3 +1,4 @@
+import itertools
 from collections.abc import Callable
 
 import pytest
@@ -13,6 +14,7 @@ from anonfs.vm import (
     Sight,
     ToldOperations,
     VmOperations,
+    _operations,
 )
 from tests.vm.fakes import FakeDentry, FakeInode, area_of
 
@@ -38,6 +40,21 @@ def test_each_area_has_one_reference(inode: FakeInode, operations: VmOperations)
     assert inode.dentry.deleted == 0
     operations.close(child)
     assert inode.dentry.deleted == 1
+
+
+def test_the_last_attach_and_detach(
+    inode: FakeInode, operations: VmOperations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = itertools.count(1)
+    monkeypatch.setattr(_operations, "time", lambda: float(next(clock)))
+    parent, child = area_of(inode, 0, 4), area_of(inode, 0, 4, pid=11)
+    operations.open(parent)
+    history = [inode.attaches]
+    operations.dup(parent, child)
+    history.append(inode.attaches)
+    operations.close(child)
+    history.append(inode.attaches)
+    assert history == [(parent.pid, 1, 0), (parent.pid, 2, 0), (11, 2, 3)]
 
 
 def test_the_delete_finds_an_empty_ring(operations: VmOperations) -> None:
