@@ -40,7 +40,7 @@ from anonfs.client._inspect import (
     unlock,
 )
 from anonfs.client._mapping import Mapping
-from anonfs.client._mount_table import FS_TYPE, Mount, anonfs_at, anonfs_mounts, mount_at
+from anonfs.client._mount_table import FS_TYPE, Mount, anonfs_at, anonfs_mounts, mount_at, mount_of
 from anonfs.client._tree import limits, meminfo, swaps
 from anonfs.client._userfaultfd import new_userfaultfd
 from anonfs.client._watch import Watch, WatchOperations, watch
@@ -75,6 +75,7 @@ __all__ = [
     "lock",
     "meminfo",
     "mount_at",
+    "mount_of",
     "new_userfaultfd",
     "page_counts",
     "page_runs",

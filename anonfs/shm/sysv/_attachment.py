@@ -1,0 +1,182 @@
+"""Attachments: what shmat returns and shmdt takes, one vm area each.
+
+``Attachment`` is an ``mmap.mmap``. The mmap module lets the kernel choose where it lies, so what
+is attached at an address is a `PlacedAttachment`, which has the same methods over memory of its
+own. Neither can be detached under the feet of an array or a memoryview: that is a BufferError.
+
+As in C an attachment stays until it is detached, or until exec or exit, whether or not anybody
+still refers to it. A forked child has all that its parent has.
+"""
+
+import ctypes
+import errno
+import mmap
+import weakref
+from typing import Self
+
+import numpy as np
+
+from anonfs.client import Mapping, attach
+from anonfs.shm.sysv._failure import failure
+
+__all__ = ["Attachment", "PlacedAttachment", "attached_at", "detach", "make_room"]
+
+_MAP_FIXED, _MAP_FIXED_NOREPLACE = 0x10, 0x100000
+_MAP_FAILED = ctypes.c_void_p(-1).value
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.mmap.restype = ctypes.c_void_p
+_libc.mmap.argtypes = (
+    ctypes.c_void_p,
+    ctypes.c_size_t,
+    ctypes.c_int,
+    ctypes.c_int,
+    ctypes.c_int,
+    ctypes.c_long,
+)
+_libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
+
+
+class Attachment(Mapping):
+    """A segment, attached where the kernel has chosen; closing it is shmdt.
+
+    Attributes:
+        shmid: the id of the segment.
+        address: where it is attached.
+    """
+
+    shmid: int
+    address: int
+
+    def __new__(cls, fileno: int, length: int, *, shmid: int, read_only: bool) -> Self:
+        """Attach ``length`` bytes of the segment behind ``fileno``, which stays the caller's."""
+        self = super().__new__(cls, fileno, length, read_only=read_only)
+        self.shmid = shmid
+        self.address = np.frombuffer(self, np.uint8).ctypes.data
+        _attached[self.address] = self
+        attach(fileno)
+        return self
+
+    @property
+    def buf(self) -> memoryview:
+        """The memory."""
+        return memoryview(self)
+
+    def close(self) -> None:
+        """Detach it; closing again does nothing. Raises BufferError: its memory is in use."""
+        super().close()
+        _forget(self)
+
+    def __repr__(self) -> str:
+        return _described(self, closed=_attached.get(self.address) is not self)
+
+
+class PlacedAttachment:
+    """A segment, attached at an address that the caller has chosen; closing it is shmdt.
+
+    It has the attributes of an `Attachment`, slices of bytes, ``len``, and its memory in ``buf``;
+    from Python 3.12 on it is a buffer itself.
+    """
+
+    def __init__(
+        self, fileno: int, length: int, *, shmid: int, read_only: bool, address: int, replace: bool
+    ) -> None:
+        """Attach at ``address``; what is mapped there is replaced, or is EINVAL."""
+        self._memory: ctypes.Array[ctypes.c_ubyte] | None = None
+        self._length = length
+        self._read_only = read_only
+        self.shmid = shmid
+        self.address = address
+        prot = mmap.PROT_READ if read_only else mmap.PROT_READ | mmap.PROT_WRITE
+        flags = mmap.MAP_SHARED | (_MAP_FIXED if replace else _MAP_FIXED_NOREPLACE)
+        if _libc.mmap(address, length, prot, flags, fileno, 0) == _MAP_FAILED:
+            number = ctypes.get_errno()
+            number = errno.EINVAL if number == errno.EEXIST else number
+            raise failure(number)
+        self._memory = (ctypes.c_ubyte * length).from_address(address)
+        _attached[address] = self
+        attach(fileno)
+
+    @property
+    def buf(self) -> memoryview:
+        """The memory. Raises ValueError: it is detached."""
+        if self._memory is None:
+            raise ValueError("attachment is closed")
+        view = memoryview(self._memory).cast("B")
+        return view.toreadonly() if self._read_only else view
+
+    def __buffer__(self, _flags: int) -> memoryview:
+        return self.buf
+
+    def __len__(self) -> int:
+        return len(self.buf)
+
+    def __getitem__(self, index: int | slice) -> int | bytes:
+        found = self.buf[index]
+        return bytes(found) if isinstance(found, memoryview) else found
+
+    def __setitem__(self, index: int | slice, value: int | bytes) -> None:
+        self.buf[index] = value  # type: ignore[index, assignment]
+
+    def close(self) -> None:
+        """Detach it; closing again does nothing. Raises BufferError: its memory is in use."""
+        if self._memory is None:
+            return
+        # Whoever has a view of it keeps it alive.
+        memory = weakref.ref(self._memory)
+        self._memory = None
+        if kept := memory():
+            self._memory = kept
+            raise BufferError("cannot close exported pointers exist")
+        _libc.munmap(self.address, self._length)
+        _forget(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return _described(self, closed=self._memory is None)
+
+
+Any = Attachment | PlacedAttachment
+
+_attached: dict[int, Any] = {}
+
+
+def _described(attachment: Any, *, closed: bool) -> str:
+    state = "closed" if closed else f"{len(attachment)} bytes at {attachment.address:#x}"
+    return f"<{type(attachment).__name__} of {attachment.shmid}, {state}>"
+
+
+def _forget(attachment: Any) -> None:
+    if _attached.get(attachment.address) is attachment:
+        del _attached[attachment.address]
+
+
+def attached_at(address: int) -> Any | None:
+    """What this process has attached at ``address``, by these calls."""
+    return _attached.get(address)
+
+
+def detach(attachment: Any | int) -> None:
+    """Detach it, or what is attached at an address.
+
+    Raises:
+        OSError: EINVAL, nothing is attached there.
+        BufferError: its memory is in use.
+    """
+    address = attachment if isinstance(attachment, int) else attachment.address
+    found = _attached.get(address)
+    if found is None or attachment not in {address, found}:
+        raise failure(errno.EINVAL)
+    found.close()
+
+
+def make_room(address: int, length: int) -> None:
+    """Detach all that has an address from there on. Raises BufferError: its memory is in use."""
+    for start, attachment in list(_attached.items()):
+        if start < address + length and address < start + len(attachment):
+            attachment.close()

@@ -1,0 +1,179 @@
+"""What shmctl does with a segment, and what it tells of one and of all."""
+
+import contextlib
+import errno
+import os
+import stat
+import time
+from dataclasses import dataclass, replace
+
+from anonfs.inspection import Attaches, PageCounts
+from anonfs.shm.sysv._constants import (
+    IPC_RMID,
+    IPC_SET,
+    IPC_STAT,
+    SHM_DEST,
+    SHM_LOCK,
+    SHM_LOCKED,
+    SHM_UNLOCK,
+    SHMMIN,
+)
+from anonfs.shm.sysv._failure import failure
+from anonfs.shm.sysv._registry import IDS, Registry
+from anonfs.shm.sysv._segment import PERMISSIONS, Record, Segment, permits
+from anonfs.shm.sysv._structures import IpcPerm, ShmidDs, ShmInfo, Shminfo
+from anonfs.units import pages_for
+
+__all__ = ["SegmentView", "beyond", "control", "found", "limits", "totals", "views"]
+
+_READ = 0o444
+_SEQ_SHIFT = 15  # as in the kernel, whose ids have an index below it
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentView:
+    """A segment as `anonfs ipcs` shows it.
+
+    The last two are None of a segment that this process may not read; its ``ds`` then has only what
+    stat(2) tells.
+    """
+
+    ds: ShmidDs
+    pages: PageCounts | None
+    holders: list[int] | None
+    """The processes that are attached."""
+
+
+def found(registry: Registry, shmid: int) -> Segment:
+    """The segment ``shmid``, to be used as a context manager. Raises OSError: EINVAL."""
+    segment = registry.by_id(shmid) if 0 < shmid < IDS else None
+    if segment is None:
+        raise failure(errno.EINVAL)
+    return segment
+
+
+def control(registry: Registry, segment: Segment, cmd: int, buf: ShmidDs | None) -> ShmidDs | None:
+    """Do ``cmd``, one of those that are about one segment; see `Namespace.shmctl`."""
+    status = segment.status()
+    if cmd == IPC_STAT:
+        if not permits(status, _READ):
+            raise failure(errno.EACCES)
+        return _described(registry, segment)
+    if cmd not in {IPC_SET, IPC_RMID, SHM_LOCK, SHM_UNLOCK} or (cmd == IPC_SET and buf is None):
+        raise failure(errno.EINVAL)
+    if os.geteuid() not in {0, status.st_uid}:
+        raise failure(errno.EPERM)
+    if cmd == IPC_RMID:
+        registry.remove(segment)
+    elif cmd != IPC_SET:
+        with segment.owned():
+            segment.locked = cmd == SHM_LOCK
+    elif buf is not None:
+        _set(segment, buf.shm_perm)
+    return None
+
+
+def _set(segment: Segment, perm: IpcPerm) -> None:
+    with segment.owned():
+        segment.write_record(replace(_record_of(segment), ctime=int(time.time())))
+        segment.set_owner(perm.uid, perm.gid)
+    # Last, for whoever takes them away from himself can do nothing after it.
+    segment.set_mode(perm.mode & PERMISSIONS)
+
+
+def _record_of(segment: Segment) -> Record:
+    """What the creator wrote, or what can be told without it."""
+    return segment.record() or _poor_record(segment)
+
+
+def _poor_record(segment: Segment) -> Record:
+    status = segment.status()
+    return Record(segment.shmid, 0, status.st_uid, status.st_gid, 0, int(status.st_ctime))
+
+
+def _described(registry: Registry, segment: Segment) -> ShmidDs:
+    record = _record_of(segment)
+    key = registry.key_of(segment, record)
+    return _ds(segment, record, key, segment.attaches(), locked=segment.locked)
+
+
+def _ds(segment: Segment, record: Record, key: int, attaches: Attaches, *, locked: bool) -> ShmidDs:
+    status = segment.status()
+    mode = stat.S_IMODE(status.st_mode) & PERMISSIONS
+    mode |= (SHM_DEST if segment.removed else 0) | (SHM_LOCKED if locked else 0)
+    perm = IpcPerm(
+        key=key - (1 << 32) if key >= 1 << 31 else key,
+        uid=status.st_uid,
+        gid=status.st_gid,
+        cuid=record.cuid,
+        cgid=record.cgid,
+        mode=mode,
+        seq=segment.shmid >> _SEQ_SHIFT,
+    )
+    return ShmidDs(
+        shm_perm=perm,
+        shm_segsz=status.st_size,
+        shm_atime=attaches.atime,
+        shm_dtime=attaches.dtime,
+        shm_ctime=record.ctime,
+        shm_cpid=record.cpid,
+        shm_lpid=attaches.lpid,
+        shm_nattch=attaches.nattch,
+        shmid=segment.shmid,
+    )
+
+
+def views(registry: Registry) -> list[SegmentView]:
+    """All segments, by id."""
+    listing = registry.listing()
+    seen = []
+    for shmid in listing.ordered:
+        segment = registry.by_id(shmid)
+        if segment is not None:
+            with segment:
+                seen.append(_view(segment, listing.keys.get(segment.status().st_ino, 0)))
+    return seen
+
+
+def _view(segment: Segment, key: int) -> SegmentView:
+    try:
+        record, attaches = _record_of(segment), segment.attaches()
+        ds = _ds(segment, record, key, attaches, locked=segment.locked)
+        return SegmentView(ds, segment.pages(), segment.holders())
+    except PermissionError:
+        ds = _ds(segment, _poor_record(segment), key, Attaches(0, 0, 0, 0), locked=False)
+        return SegmentView(ds, None, None)
+
+
+def limits(registry: Registry) -> Shminfo:
+    """What IPC_INFO tells."""
+    found = registry.limits()
+    return Shminfo(
+        shmmax=found.shmmax,
+        shmmin=SHMMIN,
+        shmmni=found.shmmni,
+        shmseg=found.shmmni,
+        shmall=found.shmall,
+        max_index=len(registry.listing().ids) - 1,
+    )
+
+
+def beyond(registry: Registry) -> bool:
+    """Whether there are more segments, or larger ones, than the mount's limits allow."""
+    limits = registry.limits()
+    if not limits.count:
+        return False
+    sizes = registry.sizes()
+    return len(sizes) > limits.shmmni or sum(map(pages_for, sizes)) > limits.shmall
+
+
+def totals(registry: Registry) -> ShmInfo:
+    """What SHM_INFO tells."""
+    sizes = registry.sizes()
+    in_core = on_swap = 0
+    for shmid in registry.listing().ordered:
+        with contextlib.suppress(OSError), found(registry, shmid) as segment:
+            pages = segment.pages()
+            in_core, on_swap = in_core + pages.in_core, on_swap + pages.on_swap
+    total = sum(map(pages_for, sizes))
+    return ShmInfo(len(sizes), total, in_core, on_swap, 0, 0, len(sizes) - 1)
