@@ -15,6 +15,8 @@ from anonfs import __version__
 from anonfs.cli._doctor import doctor
 from anonfs.cli._errors import USER_ERROR, CommandError, described
 from anonfs.cli._events import events
+from anonfs.cli._ipcrm import ipcrm
+from anonfs.cli._ipcs import ipcs
 from anonfs.cli._mount import mount
 from anonfs.cli._pages import pages
 from anonfs.cli._ring import ring
@@ -39,7 +41,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-for _command in (mount, umount, stat, ring, pages, events, tour, doctor):
+for _command in (mount, umount, stat, ring, pages, events, ipcs, ipcrm, tour, doctor):
     app.command()(_command)
 app.command(context_settings={"allow_interspersed_args": False})(shm_exec)
 

@@ -77,11 +77,11 @@ class Registrar:
 
 
 def _registered(descriptor: int, span: Span) -> bool:
-    """Register a range; False where another descriptor has it."""
+    """Register a range; False where another descriptor has it, or it can never be written to."""
     try:
         register(descriptor, *span)
     except OSError as error:
-        if error.errno not in {errno.EBUSY, errno.EINVAL, errno.ENOMEM}:
+        if error.errno not in {errno.EBUSY, errno.EINVAL, errno.ENOMEM, errno.EPERM}:
             raise
         return False
     return True

@@ -124,20 +124,27 @@ def _ds(segment: Segment, record: Record, key: int, attaches: Attaches, *, locke
 
 
 def views(registry: Registry) -> list[SegmentView]:
-    """All segments, by id."""
+    """All segments, by id; then what has a key and no id, because somebody took that name away."""
     listing = registry.listing()
     seen = []
     for shmid in listing.ordered:
         segment = registry.by_id(shmid)
         if segment is not None:
             with segment:
-                seen.append(_view(segment, listing.keys.get(segment.status().st_ino, 0)))
+                seen.append(_view(registry, segment, listing.keys))
+    for ino, key in listing.keys.items():
+        segment = registry.by_key(key) if ino not in listing.ids else None
+        if segment is not None:
+            with segment:
+                seen.append(_view(registry, segment, {ino: key}))
     return seen
 
 
-def _view(segment: Segment, key: int) -> SegmentView:
+def _view(registry: Registry, segment: Segment, keys: dict[int, int]) -> SegmentView:
+    key = keys.get(segment.status().st_ino, 0)
     try:
         record, attaches = _record_of(segment), segment.attaches()
+        key = registry.key_of(segment, record) or key
         ds = _ds(segment, record, key, attaches, locked=segment.locked)
         return SegmentView(ds, segment.pages(), segment.holders())
     except PermissionError:

@@ -13,6 +13,7 @@ from anonfs.shm.sysv._constants import (
     IPC_EXCL,
     IPC_INFO,
     IPC_PRIVATE,
+    IPC_RMID,
     IPC_STAT,
     SHM_INFO,
     SHM_RDONLY,
@@ -193,6 +194,19 @@ class Namespace:
         """All segments, by id, and what may be known of each."""
         with self.registry() as registry:
             return views(registry)
+
+    def remove_key(self, key: int) -> None:
+        """Remove the segment that has ``key``, or free the key, if nothing else is left of it.
+
+        Raises OSError: ENOENT, it is free; EPERM, it is another user's.
+        """
+        try:
+            self.shmctl(self.shmget(key, 0), IPC_RMID)
+        except OSError as error:
+            if error.errno != errno.EIDRM:
+                raise
+            with self.registry() as registry:
+                registry.remove_key(_unsigned(key))
 
     @contextlib.contextmanager
     def registry(self) -> Iterator[Registry]:

@@ -90,6 +90,11 @@ class Registry:
                 return Segment(descriptor, shmid, removed=removed)
         return None
 
+    def by_key(self, key: int) -> Segment | None:
+        """What has ``key``, with the id 0, to be used as a context manager; None if nothing has."""
+        descriptor = self._pinned(_key_name(key))
+        return None if descriptor is None else Segment(descriptor, 0, removed=False)
+
     def open(self, shmid: int, *, read_only: bool) -> int:
         """A descriptor of the segment ``shmid`` to map.
 
@@ -126,7 +131,7 @@ class Registry:
                 status = os.stat(name, dir_fd=self._directory, follow_symlinks=False)
             except FileNotFoundError:
                 return None
-            shmid = self._id_of_inode(status, name)
+            shmid = self._id_of_inode(status, key)
             if shmid is not None:
                 return shmid
             # It is being removed, or the kernel has yet to hear that the daemon reaped it.
@@ -134,13 +139,13 @@ class Registry:
                 raise failure(errno.EIDRM)
             time.sleep(0.001)
 
-    def _id_of_inode(self, status: os.stat_result, name: str) -> int | None:
+    def _id_of_inode(self, status: os.stat_result, key: int) -> int | None:
         if not status.st_nlink:
             return None
         with contextlib.suppress(OSError):  # what may not be read has to be searched for
-            descriptor = self._pinned(name)
-            if descriptor is not None:
-                with Segment(descriptor, 0, removed=False) as segment:
+            segment = self.by_key(key)
+            if segment is not None:
+                with segment:
                     record = segment.record()
                 if record is not None and self._is(_id_name(record.shmid), status.st_ino):
                     return record.shmid
@@ -254,7 +259,7 @@ class Registry:
                 self._unlink(_removed_name(segment.shmid))
 
     def remove_key(self, key: int) -> None:
-        """Take away the name of a key that no segment has. Raises OSError: EPERM."""
+        """Take away a key, of whatever it is. Raises OSError: EPERM."""
         self._unlink(_key_name(key))
 
     def _unlink_key(self, segment: Segment) -> None:
