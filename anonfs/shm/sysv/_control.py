@@ -161,7 +161,7 @@ def limits(registry: Registry) -> Shminfo:
         shmmni=found.shmmni,
         shmseg=found.shmmni,
         shmall=found.shmall,
-        max_index=len(registry.listing().ids) - 1,
+        max_index=max(len(registry.listing().ids) - 1, 0),
     )
 
 
@@ -183,4 +183,4 @@ def totals(registry: Registry) -> ShmInfo:
             pages = segment.pages()
             in_core, on_swap = in_core + pages.in_core, on_swap + pages.on_swap
     total = sum(map(pages_for, sizes))
-    return ShmInfo(len(sizes), total, in_core, on_swap, 0, 0, len(sizes) - 1)
+    return ShmInfo(len(sizes), total, in_core, on_swap, 0, 0, max(len(sizes) - 1, 0))

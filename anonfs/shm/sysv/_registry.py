@@ -122,7 +122,8 @@ class Registry:
     def id_of_key(self, key: int) -> int | None:
         """The id of the segment that has ``key``; None if none has it.
 
-        Raises OSError: EIDRM, something has it that is no segment (any more).
+        Raises OSError: EACCES, somebody has taken it for what can be no segment; EIDRM, what has
+            it lost its id.
         """
         name = _key_name(key)
         deadline = time.monotonic() + _PATIENCE_SECONDS
@@ -131,6 +132,8 @@ class Registry:
                 status = os.stat(name, dir_fd=self._directory, follow_symlinks=False)
             except FileNotFoundError:
                 return None
+            if not stat.S_ISREG(status.st_mode):
+                raise failure(errno.EACCES)
             shmid = self._id_of_inode(status, key)
             if shmid is not None:
                 return shmid

@@ -45,7 +45,7 @@ class Shminfo:
     shmseg: int
     shmall: int
     max_index: int
-    """The highest index for SHM_STAT, which IPC_INFO returns in C; -1 where there is none."""
+    """The highest index for SHM_STAT, which IPC_INFO returns in C; 0 where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
