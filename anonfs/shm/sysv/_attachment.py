@@ -40,6 +40,8 @@ _libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
 class Attachment(Mapping):
     """A segment, attached where the kernel has chosen; closing it is shmdt.
 
+    Like any `Mapping` it has descriptors of its own, two.
+
     Attributes:
         shmid: the id of the segment.
         address: where it is attached.
@@ -66,6 +68,10 @@ class Attachment(Mapping):
         """Detach it; closing again does nothing. Raises BufferError: its memory is in use."""
         super().close()
         _forget(self)
+
+    def resize(self, newsize: int) -> None:
+        """Raises TypeError: a segment has the size that it was made with."""
+        raise TypeError(f"a segment cannot be resized, to {newsize} bytes or any other size")
 
     def __repr__(self) -> str:
         return _described(self, closed=_attached.get(self.address) is not self)

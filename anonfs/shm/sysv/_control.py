@@ -5,7 +5,10 @@ import errno
 import os
 import stat
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 
 from anonfs.inspection import Attaches, PageCounts
 from anonfs.shm.sysv._constants import (
@@ -19,14 +22,16 @@ from anonfs.shm.sysv._constants import (
     SHMMIN,
 )
 from anonfs.shm.sysv._failure import failure
-from anonfs.shm.sysv._registry import IDS, Registry
+from anonfs.shm.sysv._registry import Registry
 from anonfs.shm.sysv._segment import PERMISSIONS, Record, Segment, permits
 from anonfs.shm.sysv._structures import IpcPerm, ShmidDs, ShmInfo, Shminfo
 from anonfs.units import pages_for
 
 __all__ = ["SegmentView", "beyond", "control", "found", "limits", "totals", "views"]
 
+_AT_ONCE = 16
 _READ = 0o444
+_NOBODY_AT_ALL = (1 << 32) - 1  # the uid_t that chown(2) takes for nobody's
 _SEQ_SHIFT = 15  # as in the kernel, whose ids have an index below it
 
 
@@ -46,7 +51,7 @@ class SegmentView:
 
 def found(registry: Registry, shmid: int) -> Segment:
     """The segment ``shmid``, to be used as a context manager. Raises OSError: EINVAL."""
-    segment = registry.by_id(shmid) if 0 < shmid < IDS else None
+    segment = registry.by_id(shmid)
     if segment is None:
         raise failure(errno.EINVAL)
     return segment
@@ -74,6 +79,8 @@ def control(registry: Registry, segment: Segment, cmd: int, buf: ShmidDs | None)
 
 
 def _set(segment: Segment, perm: IpcPerm) -> None:
+    if not (0 <= perm.uid < _NOBODY_AT_ALL and 0 <= perm.gid < _NOBODY_AT_ALL):
+        raise failure(errno.EINVAL)
     with segment.owned():
         segment.write_record(replace(_record_of(segment), ctime=int(time.time())))
         segment.set_owner(perm.uid, perm.gid)
@@ -126,18 +133,21 @@ def _ds(segment: Segment, record: Record, key: int, attaches: Attaches, *, locke
 def views(registry: Registry) -> list[SegmentView]:
     """All segments, by id; then what has a key and no id, because somebody took that name away."""
     listing = registry.listing()
-    seen = []
-    for shmid in listing.ordered:
-        segment = registry.by_id(shmid)
-        if segment is not None:
-            with segment:
-                seen.append(_view(registry, segment, listing.keys))
-    for ino, key in listing.keys.items():
-        segment = registry.by_key(key) if ino not in listing.ids else None
-        if segment is not None:
-            with segment:
-                seen.append(_view(registry, segment, {ino: key}))
-    return seen
+    keys = {ino: key for key, ino in listing.keys.items()}
+    lost = [keys[ino] for ino in sorted(keys.keys() - listing.ids.values())]
+
+    def view(find: Callable[[], Segment | None]) -> SegmentView | None:
+        segment = find()
+        if segment is None:
+            return None
+        with segment:
+            return _view(registry, segment, keys)
+
+    wanted = [partial(registry.by_id, shmid) for shmid in sorted(listing.ids)]
+    wanted += [partial(registry.by_key, key) for key in lost]
+    # Who is attached takes a look at all processes, which many can share.
+    with ThreadPoolExecutor(_AT_ONCE) as threads:
+        return [seen for seen in threads.map(view, wanted) if seen is not None]
 
 
 def _view(registry: Registry, segment: Segment, keys: dict[int, int]) -> SegmentView:
@@ -178,7 +188,7 @@ def totals(registry: Registry) -> ShmInfo:
     """What SHM_INFO tells."""
     sizes = registry.sizes()
     in_core = on_swap = 0
-    for shmid in registry.listing().ordered:
+    for shmid in registry.listing().ids:
         with contextlib.suppress(OSError), found(registry, shmid) as segment:
             pages = segment.pages()
             in_core, on_swap = in_core + pages.in_core, on_swap + pages.on_swap

@@ -183,7 +183,7 @@ class Namespace:
             if cmd == SHM_INFO:
                 return totals(registry)
             if cmd == SHM_STAT:
-                ids = registry.listing().ordered
+                ids = sorted(registry.listing().ids)
                 if not 0 <= shmid < len(ids):
                     raise failure(errno.EINVAL)
                 shmid, cmd = ids[shmid], IPC_STAT

@@ -61,17 +61,12 @@ def _key_name(key: int) -> str:
 
 
 class Listing(NamedTuple):
-    """What the registry has names of, by inode number."""
+    """What the registry has names of: their inode numbers."""
 
     ids: dict[int, int]
-    """The id of each segment, removed ones included."""
+    """By the id of a segment, removed ones included."""
     keys: dict[int, int]
-    """The key of what has one."""
-
-    @property
-    def ordered(self) -> list[int]:
-        """The ids, the smallest first."""
-        return sorted(self.ids.values())
+    """By key."""
 
 
 class Registry:
@@ -85,7 +80,7 @@ class Registry:
     def by_id(self, shmid: int) -> Segment | None:
         """The segment ``shmid``, to be used as a context manager; None if there is none."""
         for name, removed in ((_id_name(shmid), False), (_removed_name(shmid), True)):
-            descriptor = self._pinned(name)
+            descriptor = self._pinned(name) if 0 < shmid < IDS else None
             if descriptor is not None:
                 return Segment(descriptor, shmid, removed=removed)
         return None
@@ -101,6 +96,8 @@ class Registry:
         Raises:
             OSError: EINVAL, there is none; EIDRM, it is removed; EACCES.
         """
+        if not 0 < shmid < IDS:
+            raise failure(errno.EINVAL)
         # A fifo in the place of a segment must not block.
         flags = (os.O_RDONLY if read_only else os.O_RDWR) | os.O_NONBLOCK
         try:
@@ -152,8 +149,10 @@ class Registry:
                     record = segment.record()
                 if record is not None and self._is(_id_name(record.shmid), status.st_ino):
                     return record.shmid
-        shmid = self.listing().ids.get(status.st_ino)
-        return shmid if shmid and self._is(_id_name(shmid), status.st_ino) else None
+        for shmid, ino in self.listing().ids.items():
+            if ino == status.st_ino and self._is(_id_name(shmid), ino):
+                return shmid
+        return None
 
     def key_of(self, segment: Segment, record: Record | None) -> int:
         """The key of ``segment``, whose record this is; 0 if it has none."""
@@ -166,14 +165,14 @@ class Registry:
         found = Listing({}, {})
         for match, ino in self._names():
             if match[1]:
-                found.keys[ino] = int(match[1], 16)
+                found.keys[int(match[1], 16)] = ino
             elif int(match[2]) < IDS:
-                found.ids[ino] = int(match[2])
+                found.ids[int(match[2])] = ino
         return found
 
     def sizes(self) -> list[int]:
         """The sizes of all segments, in bytes."""
-        segments = (self.by_id(shmid) for shmid in self.listing().ordered)
+        segments = (self.by_id(shmid) for shmid in self.listing().ids)
         found = []
         for segment in segments:
             if segment is not None:

@@ -98,6 +98,12 @@ def test_names_that_are_no_segments(namespace: Namespace, mount: Path) -> None:
     for name in names:
         (mount / name).touch()
     assert namespace.segments() == []
+    for shmid in (0, 99999999999, 1 << 70, -(1 << 70)):
+        assert outcome(namespace.shmat, shmid) == "EINVAL"
+        assert outcome(namespace.shmctl, shmid, IPC_STAT) == "EINVAL"
+    for key in (1 << 32, -(1 << 31) - 1, 1 << 70):
+        assert outcome(namespace.shmget, key, 1, IPC_CREAT) == "EINVAL"
+    assert outcome(namespace.shmget, KEY, 1 << 70, IPC_CREAT) == "EINVAL"
     for name in names:
         (mount / name).unlink()
 

@@ -216,6 +216,7 @@ def modes(calls: Calls) -> Iterator[Any]:
     for mode in (0o644, 0, 0o7123):
         calls.set(shmid, os.getuid(), os.getgid(), mode)
         yield calls.stat(shmid)["mode"]
+    yield outcome(calls.set, shmid, -1, 0, 0o600), outcome(calls.set, shmid, 0, -1, 0o600)
 
 
 @case
