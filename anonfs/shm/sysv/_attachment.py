@@ -22,6 +22,7 @@ from anonfs.shm.sysv._failure import failure
 __all__ = ["Attachment", "PlacedAttachment", "attached_at", "detach", "make_room"]
 
 _MAP_FIXED, _MAP_FIXED_NOREPLACE = 0x10, 0x100000
+_MS_SYNC = 4
 _MAP_FAILED = ctypes.c_void_p(-1).value
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -35,6 +36,7 @@ _libc.mmap.argtypes = (
     ctypes.c_long,
 )
 _libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
+_libc.msync.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 
 
 class Attachment(Mapping):
@@ -97,8 +99,7 @@ class PlacedAttachment:
         flags = mmap.MAP_SHARED | (_MAP_FIXED if replace else _MAP_FIXED_NOREPLACE)
         if _libc.mmap(address, length, prot, flags, fileno, 0) == _MAP_FAILED:
             number = ctypes.get_errno()
-            number = errno.EINVAL if number == errno.EEXIST else number
-            raise failure(number)
+            raise failure(errno.EINVAL if number == errno.EEXIST else number)
         self._memory = (ctypes.c_ubyte * length).from_address(address)
         _attached[address] = self
         attach(fileno)
@@ -110,6 +111,11 @@ class PlacedAttachment:
             raise ValueError("attachment is closed")
         view = memoryview(self._memory).cast("B")
         return view.toreadonly() if self._read_only else view
+
+    def flush(self) -> None:
+        """Write its dirty pages back, as ``mmap.flush``. Raises OSError: EIO."""
+        with self.buf:
+            _checked(_libc.msync(self.address, self._length, _MS_SYNC))
 
     def __buffer__(self, _flags: int) -> memoryview:
         return self.buf
@@ -134,7 +140,7 @@ class PlacedAttachment:
         if kept := memory():
             self._memory = kept
             raise BufferError("cannot close exported pointers exist")
-        _libc.munmap(self.address, self._length)
+        _checked(_libc.munmap(self.address, self._length))
         _forget(self)
 
     def __enter__(self) -> Self:
@@ -150,6 +156,11 @@ class PlacedAttachment:
 Any = Attachment | PlacedAttachment
 
 _attached: dict[int, Any] = {}
+
+
+def _checked(result: int) -> None:
+    if result:
+        raise failure(ctypes.get_errno())
 
 
 def _described(attachment: Any, *, closed: bool) -> str:

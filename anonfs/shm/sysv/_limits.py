@@ -42,5 +42,5 @@ class Limits:
             text = os.getxattr(f"/proc/self/fd/{root}", _ATTRIBUTE).decode("ascii", "replace")
         except OSError:  # it has none, or none that this process may read
             return cls()
-        found = re.findall(r"\b(shmmax|shmall|shmmni)=(\d+)", text)
+        found = re.findall(r"\b(shmmax|shmall|shmmni)=(\d{1,20})\b", text)
         return cls(**{name: int(value) for name, value in found})

@@ -72,9 +72,12 @@ class Namespace:
                 if key != IPC_PRIVATE:
                     shmid = registry.id_of_key(name)
                     if shmid is not None:
-                        with found(registry, shmid) as segment:
+                        segment = registry.by_id(shmid)
+                        if segment is None:
+                            continue  # Removed since.
+                        with segment:
                             _require_usable(segment.status(), size, shmflg)
-                            return shmid
+                        return shmid
                     if not shmflg & IPC_CREAT:
                         raise failure(errno.ENOENT)
                 shmid = self._create(registry, name, size, shmflg & PERMISSIONS)

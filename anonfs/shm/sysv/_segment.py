@@ -29,6 +29,7 @@ __all__ = ["PERMISSIONS", "Record", "Segment", "permits"]
 
 PERMISSIONS = 0o777
 _RECORD = "user.sysv.shm"
+_BITS = {"id": 31, "key": 32, "cuid": 32, "cgid": 32, "cpid": 31, "ctime": 40}
 _OWNER_RW = stat.S_IRUSR | stat.S_IWUSR
 
 
@@ -54,11 +55,10 @@ class Record:
     def parse(cls, text: str) -> Self:
         """What ``text`` says. Raises ValueError."""
         found = dict(re.findall(r"(\w+)=(\w+)", text))
-        names = "id", "key", "cuid", "cgid", "cpid", "ctime"
-        try:
-            return cls(*(int(found[name], 0) for name in names))
-        except KeyError as missing:
-            raise ValueError(f"no {missing} in {text!r}") from None
+        numbers = [int(found.get(name, ""), 0) for name in _BITS]
+        if any(number >> bits for number, bits in zip(numbers, _BITS.values(), strict=True)):
+            raise ValueError(f"{text!r} has a number that is too large")
+        return cls(*numbers)
 
 
 def permits(status: os.stat_result, flags: int) -> bool:

@@ -115,6 +115,7 @@ def test_an_attachment_is_memory(namespace: Namespace, address: int | None, kind
     mine[:5] = b"hello"
     mine[5] = 33
     assert (theirs[:6], theirs[5], theirs[SIZE - 1]) == (b"hello!", 33, 0)
+    mine.flush()
     assert (mine[1:6:2], mine[-1]) == (b"el!", 0)
     with pytest.raises(IndexError):
         mine[SIZE]

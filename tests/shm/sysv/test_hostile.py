@@ -72,12 +72,15 @@ def test_what_is_no_file_is_no_segment(
     (mount / "target").unlink()
 
 
-@pytest.mark.parametrize("text", [b"", b"\xff", b"id=1", b"forged"])
+@pytest.mark.parametrize("text", [b"", b"\xff", b"id=1", b"forged", b"long", b"huge"])
 def test_what_the_creator_wrote_is_not_trusted(
     namespace: Namespace, mount: Path, text: bytes
 ) -> None:
     with acting_as(NOBODY):
         shmid = namespace.shmget(KEY, 1, IPC_CREAT | 0o666)
+    if text in {b"long", b"huge"}:
+        number = "7" * 300 if text == b"long" else "0x" + "f" * 300
+        text = f"id={number} key={number} cuid={number} cgid=0 cpid=1 ctime={number}".encode()
     with acting_as(STRANGER):
         theirs = namespace.shmget(IPC_PRIVATE, 1, 0o600)
         if text == b"forged":

@@ -59,6 +59,8 @@ def _make_and_remove(namespace: Namespace, seed: int) -> set[str]:
 def test_making_and_removing_at_once(namespace: Namespace, mount: Path) -> None:
     children = [Child(_make_and_remove, namespace, seed) for seed in range(4)]
     try:
+        while not children[0].has_said(0):
+            assert all(one.ds.shm_segsz in {0, 1, 5000} for one in namespace.segments())
         seen = set[str]().union(*(child.said() for child in children))
     finally:
         for child in children:
