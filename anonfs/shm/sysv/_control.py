@@ -22,12 +22,13 @@ from anonfs.shm.sysv._constants import (
     SHMMIN,
 )
 from anonfs.shm.sysv._failure import failure
+from anonfs.shm.sysv._limits import Limits
 from anonfs.shm.sysv._registry import Registry
 from anonfs.shm.sysv._segment import PERMISSIONS, Record, Segment, permits
 from anonfs.shm.sysv._structures import IpcPerm, ShmidDs, ShmInfo, Shminfo
 from anonfs.units import pages_for
 
-__all__ = ["SegmentView", "beyond", "control", "found", "limits", "totals", "views"]
+__all__ = ["SegmentView", "beyond", "control", "found", "told", "totals", "views"]
 
 _AT_ONCE = 16
 _READ = 0o444
@@ -162,15 +163,14 @@ def _view(registry: Registry, segment: Segment, keys: dict[int, int]) -> Segment
         return SegmentView(ds, None, None)
 
 
-def limits(registry: Registry) -> Shminfo:
-    """What IPC_INFO tells."""
-    found = registry.limits()
+def told(registry: Registry, limits: Limits) -> Shminfo:
+    """What IPC_INFO tells of ``limits``."""
     return Shminfo(
-        shmmax=found.shmmax,
+        shmmax=limits.shmmax,
         shmmin=SHMMIN,
-        shmmni=found.shmmni,
-        shmseg=found.shmmni,
-        shmall=found.shmall,
+        shmmni=limits.shmmni,
+        shmseg=limits.shmmni,
+        shmall=limits.shmall,
         max_index=max(len(registry.listing().ids) - 1, 0),
     )
 

@@ -4,16 +4,17 @@ Who made the mount may set them, as an attribute of its root::
 
     setfattr -n user.sysv.limits -v 'shmmax=1073741824 shmmni=100' /run/anonfs
 
-What is not named there is unlimited: budget and swap are limits enough, and the daemon enforces
-those. These here bind who calls shmget, not who makes files without it.
+These here bind who calls shmget, not who makes files without it. What the mount was made with, of
+which the daemon sees to it that it holds for all files, is a limit as well.
 """
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
-from anonfs.units import MAX_FILE_SIZE
+from anonfs import limits
+from anonfs.units import MAX_FILE_SIZE, PAGE_SIZE
 
 __all__ = ["Limits"]
 
@@ -29,6 +30,12 @@ class Limits:
     shmmax: int = MAX_FILE_SIZE
     shmall: int = _NO_SHMALL
     shmmni: int = _NO_SHMMNI
+
+    def within(self, mount: limits.Limits) -> Self:
+        """These, as far as ``mount`` allows them."""
+        segment = self.shmmax if mount.segment is None else mount.segment
+        size = self.shmall if mount.size is None else mount.size // PAGE_SIZE
+        return replace(self, shmmax=min(self.shmmax, segment), shmall=min(self.shmall, size))
 
     @property
     def count(self) -> bool:

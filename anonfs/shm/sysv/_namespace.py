@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from typing import Literal, overload
 
-from anonfs.client import DaemonGoneError, NoMountError, find_mount, mount_of
+from anonfs.client import DaemonGoneError, NoMountError, find_mount, limits, mount_of
 from anonfs.shm.sysv._attachment import Attachment, PlacedAttachment, detach, make_room
 from anonfs.shm.sysv._constants import (
     IPC_CREAT,
@@ -23,8 +23,9 @@ from anonfs.shm.sysv._constants import (
     SHMLBA,
     SHMMIN,
 )
-from anonfs.shm.sysv._control import SegmentView, beyond, control, found, limits, totals, views
+from anonfs.shm.sysv._control import SegmentView, beyond, control, found, told, totals, views
 from anonfs.shm.sysv._failure import failure
+from anonfs.shm.sysv._limits import Limits
 from anonfs.shm.sysv._registry import Registry
 from anonfs.shm.sysv._segment import PERMISSIONS, permits
 from anonfs.shm.sysv._structures import ShmidDs, ShmInfo, Shminfo
@@ -84,17 +85,25 @@ class Namespace:
                 if shmid is not None:
                     return shmid
 
-    @staticmethod
-    def _create(registry: Registry, key: int, size: int, mode: int) -> int | None:
+    def _create(self, registry: Registry, key: int, size: int, mode: int) -> int | None:
         if not SHMMIN <= size <= registry.limits().shmmax:
             raise failure(errno.EINVAL)
-        shmid = registry.create(size, mode, key)
+        try:
+            shmid = registry.create(size, mode, key)
+        except OSError as error:
+            # To the daemon it is one file that is too large.
+            if error.errno == errno.ENOSPC and size > self._limits(registry).shmmax:
+                raise failure(errno.EINVAL) from error
+            raise
         # Counted with the new one, so that of several who make one no two take the same room.
         if shmid is not None and beyond(registry):
             with contextlib.suppress(OSError), found(registry, shmid) as segment:
                 registry.remove(segment)
             raise failure(errno.ENOSPC)
         return shmid
+
+    def _limits(self, registry: Registry) -> Limits:
+        return registry.limits().within(limits(self.root).limits)
 
     def shmat(
         self, shmid: int, shmaddr: int | None = None, shmflg: int = 0
@@ -182,7 +191,7 @@ class Namespace:
         """
         with self.registry() as registry:
             if cmd == IPC_INFO:
-                return limits(registry)
+                return told(registry, self._limits(registry))
             if cmd == SHM_INFO:
                 return totals(registry)
             if cmd == SHM_STAT:

@@ -152,6 +152,23 @@ def test_no_room_is_said_when_it_is_made(namespace: Namespace, mount: Path) -> N
     assert list(mount.iterdir()) == []
 
 
+def test_the_limits_of_the_mount_are_those_of_its_segments(
+    mount_factory: Callable[..., Mounted],
+) -> None:
+    mounted = mount_factory(
+        arguments=("--size", "40K", "--max-segment", "20K", "--max-per-user", "8K")
+    )
+    mounted.workplace.chmod(0o711)
+    namespace = Namespace(mounted.path)
+    info = namespace.shmctl(0, IPC_INFO)
+    assert (info.shmmax, info.shmall) == (20480, 10)
+    get = partial(outcome, namespace.shmget, IPC_PRIVATE)
+    assert get(20481) == "EINVAL"
+    with acting_as(STRANGER):
+        assert get(8193) == "EDQUOT"
+    assert [type(get(20480)), type(get(20480)), get(1)] == [int, int, "ENOSPC"]
+
+
 def test_each_mount_has_its_own(
     namespace: Namespace,
     mount: Path,
