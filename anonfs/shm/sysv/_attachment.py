@@ -19,7 +19,7 @@ import numpy as np
 from anonfs.client import Mapping, attach
 from anonfs.shm.sysv._failure import failure
 
-__all__ = ["Attachment", "PlacedAttachment", "attached_at", "detach", "make_room"]
+__all__ = ["Attached", "Attachment", "PlacedAttachment", "detach", "make_room"]
 
 _MAP_FIXED, _MAP_FIXED_NOREPLACE = 0x10, 0x100000
 _MS_SYNC = 4
@@ -137,7 +137,8 @@ class PlacedAttachment:
         # Whoever has a view of it keeps it alive.
         memory = weakref.ref(self._memory)
         self._memory = None
-        if kept := memory():
+        kept = memory()
+        if kept is not None:
             self._memory = kept
             raise BufferError("cannot close exported pointers exist")
         _checked(_libc.munmap(self.address, self._length))
@@ -153,9 +154,10 @@ class PlacedAttachment:
         return _described(self, closed=self._memory is None)
 
 
-Any = Attachment | PlacedAttachment
+Attached = Attachment | PlacedAttachment
+"""What this process has attached."""
 
-_attached: dict[int, Any] = {}
+_attached: dict[int, Attached] = {}
 
 
 def _checked(result: int) -> None:
@@ -163,31 +165,29 @@ def _checked(result: int) -> None:
         raise failure(ctypes.get_errno())
 
 
-def _described(attachment: Any, *, closed: bool) -> str:
+def _described(attachment: Attached, *, closed: bool) -> str:
     state = "closed" if closed else f"{len(attachment)} bytes at {attachment.address:#x}"
     return f"<{type(attachment).__name__} of {attachment.shmid}, {state}>"
 
 
-def _forget(attachment: Any) -> None:
+def _forget(attachment: Attached) -> None:
     if _attached.get(attachment.address) is attachment:
         del _attached[attachment.address]
 
 
-def attached_at(address: int) -> Any | None:
-    """What this process has attached at ``address``, by these calls."""
-    return _attached.get(address)
-
-
-def detach(attachment: Any | int) -> None:
+def detach(attachment: Attached | int) -> None:
     """Detach it, or what is attached at an address.
 
     Raises:
         OSError: EINVAL, nothing is attached there.
         BufferError: its memory is in use.
     """
-    address = attachment if isinstance(attachment, int) else attachment.address
-    found = _attached.get(address)
-    if found is None or attachment not in {address, found}:
+    if isinstance(attachment, int):
+        found = _attached.get(attachment)
+    else:
+        found = _attached.get(attachment.address)
+        found = found if found is attachment else None
+    if found is None:
         raise failure(errno.EINVAL)
     found.close()
 

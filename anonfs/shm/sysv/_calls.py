@@ -4,7 +4,7 @@ import os
 from typing import Literal, overload
 
 from anonfs.client import MOUNT_VARIABLE
-from anonfs.shm.sysv._attachment import Attachment, PlacedAttachment
+from anonfs.shm.sysv._attachment import Attached
 from anonfs.shm.sysv._namespace import Namespace
 from anonfs.shm.sysv._structures import ShmidDs, ShmInfo, Shminfo
 
@@ -27,12 +27,12 @@ def shmget(key: int, size: int, shmflg: int = 0) -> int:
     return _namespace().shmget(key, size, shmflg)
 
 
-def shmat(shmid: int, shmaddr: int | None = None, shmflg: int = 0) -> Attachment | PlacedAttachment:
+def shmat(shmid: int, shmaddr: int | None = None, shmflg: int = 0) -> Attached:
     """See `Namespace.shmat`."""
     return _namespace().shmat(shmid, shmaddr, shmflg)
 
 
-def shmdt(attachment: Attachment | PlacedAttachment | int) -> None:
+def shmdt(attachment: Attached | int) -> None:
     """See `Namespace.shmdt`."""
     Namespace.shmdt(attachment)
 

@@ -5,7 +5,7 @@ import errno
 import os
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -180,17 +180,25 @@ def beyond(registry: Registry) -> bool:
     limits = registry.limits()
     if not limits.count:
         return False
-    sizes = registry.sizes()
+    sizes = [segment.status().st_size for segment in _all(registry)]
     return len(sizes) > limits.shmmni or sum(map(pages_for, sizes)) > limits.shmall
 
 
 def totals(registry: Registry) -> ShmInfo:
     """What SHM_INFO tells."""
-    sizes = registry.sizes()
-    in_core = on_swap = 0
-    for shmid in registry.listing().ids:
-        with contextlib.suppress(OSError), found(registry, shmid) as segment:
+    used = total = in_core = on_swap = 0
+    for segment in _all(registry):
+        used, total = used + 1, total + pages_for(segment.status().st_size)
+        with contextlib.suppress(PermissionError):
             pages = segment.pages()
             in_core, on_swap = in_core + pages.in_core, on_swap + pages.on_swap
-    total = sum(map(pages_for, sizes))
-    return ShmInfo(len(sizes), total, in_core, on_swap, 0, 0, max(len(sizes) - 1, 0))
+    return ShmInfo(used, total, in_core, on_swap, 0, 0, max(used - 1, 0))
+
+
+def _all(registry: Registry) -> Iterator[Segment]:
+    """Each segment, open until the next one."""
+    for shmid in registry.listing().ids:
+        segment = registry.by_id(shmid)
+        if segment is not None:
+            with segment:
+                yield segment

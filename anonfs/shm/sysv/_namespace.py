@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Literal, overload
 
 from anonfs.client import DaemonGoneError, NoMountError, find_mount, limits, mount_of
-from anonfs.shm.sysv._attachment import Attachment, PlacedAttachment, detach, make_room
+from anonfs.shm.sysv._attachment import Attached, Attachment, PlacedAttachment, detach, make_room
 from anonfs.shm.sysv._constants import (
     IPC_CREAT,
     IPC_EXCL,
@@ -105,9 +105,7 @@ class Namespace:
     def _limits(self, registry: Registry) -> Limits:
         return registry.limits().within(limits(self.root).limits)
 
-    def shmat(
-        self, shmid: int, shmaddr: int | None = None, shmflg: int = 0
-    ) -> Attachment | PlacedAttachment:
+    def shmat(self, shmid: int, shmaddr: int | None = None, shmflg: int = 0) -> Attached:
         """Attach the segment ``shmid``, at ``shmaddr`` if that is given; SHM_RDONLY to read only.
 
         With SHM_RND the address is rounded down to a multiple of SHMLBA, and with SHM_REMAP it
@@ -124,7 +122,7 @@ class Namespace:
             descriptor = registry.open(shmid, read_only=read_only)
         try:
             size = os.fstat(descriptor).st_size
-            attachment: Attachment | PlacedAttachment
+            attachment: Attached
             if not size:  # it is being made
                 raise failure(errno.EINVAL)
             if not address:
@@ -150,7 +148,7 @@ class Namespace:
         return attachment
 
     @staticmethod
-    def shmdt(attachment: Attachment | PlacedAttachment | int) -> None:
+    def shmdt(attachment: Attached | int) -> None:
         """Detach what `shmat` has returned, or what it attached at an address.
 
         Raises:

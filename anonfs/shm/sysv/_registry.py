@@ -170,16 +170,6 @@ class Registry:
                 found.ids[int(match[2])] = ino
         return found
 
-    def sizes(self) -> list[int]:
-        """The sizes of all segments, in bytes."""
-        segments = (self.by_id(shmid) for shmid in self.listing().ids)
-        found = []
-        for segment in segments:
-            if segment is not None:
-                with segment:
-                    found.append(segment.status().st_size)
-        return found
-
     def limits(self) -> Limits:
         """What the owner of the mount allows."""
         return Limits.of(self._directory)
@@ -223,7 +213,7 @@ class Registry:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         while True:
             shmid = secrets.randbelow(IDS - 1) + 1
-            if not self._exists(_removed_name(shmid)):
+            if self._inode_of(_removed_name(shmid)) is None:
                 with contextlib.suppress(FileExistsError):
                     return shmid, self._open(_id_name(shmid), flags, _OWNER_RW)
 
@@ -295,9 +285,6 @@ class Registry:
             return descriptor
         os.close(descriptor)
         return None
-
-    def _exists(self, name: str) -> bool:
-        return self._inode_of(name) is not None
 
     def _is(self, name: str, ino: int) -> bool:
         return self._inode_of(name) == ino
