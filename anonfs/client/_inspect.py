@@ -174,9 +174,7 @@ def attaches(target: Target) -> Attaches:
         NotAnonfsError: it is not a file of an anonfs.
         OSError: as `inspect`.
     """
-    handle = _handle(target)
-    text = _asked(handle, lambda: os.getxattr(handle, f"{PREFIX}attaches"))
-    return Attaches.parse(text.decode("ascii"))
+    return Attaches.parse(_text(_handle(target), "attaches"))
 
 
 def reap(target: Target, policy: str) -> None:

@@ -14,9 +14,8 @@ import mmap
 import weakref
 from typing import Self
 
-import numpy as np
-
 from anonfs.client import Mapping, attach
+from anonfs.shm.sysv._address import address_of
 from anonfs.shm.sysv._failure import failure
 
 __all__ = ["Attached", "Attachment", "PlacedAttachment", "detach", "make_room"]
@@ -56,7 +55,7 @@ class Attachment(Mapping):
         """Attach ``length`` bytes of the segment behind ``fileno``, which stays the caller's."""
         self = super().__new__(cls, fileno, length, read_only=read_only)
         self.shmid = shmid
-        self.address = np.frombuffer(self, np.uint8).ctypes.data
+        self.address = address_of(self)
         _attached[self.address] = self
         attach(fileno)
         return self

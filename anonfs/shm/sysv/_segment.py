@@ -22,8 +22,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from anonfs.client import attaches, lock, unlock
-from anonfs.inspection import Area, Attaches, Lock, PageCounts, parse_lines
+from anonfs.client import areas, attaches, lock, page_counts, reap, unlock
+from anonfs.inspection import Attaches, Lock, PageCounts
 
 __all__ = ["PERMISSIONS", "Record", "Segment", "permits"]
 
@@ -126,13 +126,12 @@ class Segment:
 
     def pages(self) -> PageCounts:
         """Where its pages are. Raises OSError: EACCES."""
-        return PageCounts.parse(self._attribute("user.anonfs.pages") or "")
+        return page_counts(self.path)
 
     def holders(self) -> list[int]:
         """The processes that are attached. Raises OSError: EACCES."""
-        lines, _ = parse_lines(self._attribute("user.anonfs.ring") or "")
-        pids = {Area.parse(line).pid for line in lines}
-        return sorted(pid for pid in pids if pid is not None)
+        found, _ = areas(self.path)
+        return sorted({area.pid for area in found if area.pid is not None})
 
     @property
     def locked(self) -> bool:
@@ -145,7 +144,7 @@ class Segment:
 
     def go_with_last_area(self) -> None:
         """Have the daemon take its names away when nobody is attached any more."""
-        os.setxattr(self.path, "user.anonfs.reap", b"last-area")
+        reap(self.path, "last-area")
 
     def set_owner(self, uid: int, gid: int) -> None:
         """Raises OSError: EPERM, it is not for this process to give away."""
