@@ -84,7 +84,7 @@ def test_the_daemon_gets_the_limits(
 ) -> None:
     del mount  # for what it puts in the daemon's place
     started: list[list[str]] = []
-    monkeypatch.setattr(_mount, "_start", lambda command, _log: started.append(command))
+    monkeypatch.setattr(_mount, "start", lambda command, _log: started.append(command))
     options = ["--size", "1G", "--max-segment", "1M", "--max-per-user", "2M"]
     options += ["--max-files-per-user", "7", "--max-locked-per-user", "3M"]
     assert run("mount", tmp_path, *options).status == 0
