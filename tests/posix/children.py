@@ -22,6 +22,7 @@ from typing import Any, NoReturn, ParamSpec, Self, TypeVar
 
 __all__ = [
     "NOBODY",
+    "SECONDS",
     "STRANGER",
     "Child",
     "ChildError",
