@@ -19,7 +19,7 @@ from anonfs.client import Mapping as ClientMapping
 from anonfs.client._attach import attach
 from anonfs.units import PAGE_SIZE
 from tests.lifecycle.areas import areas_in_proc, ring_in_order
-from tests.posix.children import SECONDS, STRANGER, Child, eventually, hear, say
+from tests.posix.children import SECONDS, STRANGER, Child, eventually, fork, hear, say
 from tests.posix.memory import Mapping, map_nothing_over, remap, room_for, unmap
 from tests.support.mounts import Mounted
 from tests.support.programs import environment, python
@@ -27,9 +27,6 @@ from tests.support.programs import environment, python
 _PAGES = 64
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root's daemon has forks reported")
-
-_libc = ctypes.CDLL(None, use_errno=True)
-_PR_SET_PDEATHSIG = 1
 
 
 def _address(mapping: ClientMapping) -> int:
@@ -110,9 +107,8 @@ def _generations(count: int, address: int, pids: list[int]) -> None:
     reader, writer = os.pipe()
     if count == 0:
         return
-    pid = os.fork()
+    pid = fork()
     if pid == 0:
-        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         unmap(address + count * 2 * PAGE_SIZE, PAGE_SIZE)
         below: list[int] = []
         _generations(count - 1, address, below)
@@ -170,9 +166,8 @@ def test_a_process_that_has_unmapped_all_maps_anew_and_forks(shared_mount: Path)
         for _ in range(2):
             mapping = Mapping(fd, PAGE_SIZE)
             assert attach(fd)
-            pid = os.fork()
+            pid = fork()
             if pid == 0:
-                _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
                 signal.pause()
             say(pid)
             hear()
