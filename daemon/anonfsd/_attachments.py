@@ -380,7 +380,7 @@ class Attachments:
                 self._drop(child)
                 return True
             parent = child.parent.space.pid if child.parent is not None else None
-            others = self._spaces.pids
+            others = frozenset(self._by_pid)
             descriptor = os.dup(child.descriptor)
         try:
             pid, pidfd = find_child(descriptor, areas[0].start, parent, others)
