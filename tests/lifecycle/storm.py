@@ -1,8 +1,9 @@
-"""A storm of forks: ``python -m tests.lifecycle.storm FILE BATCH...`` maps FILE, attached, and forks.
+"""A storm of forks: ``python -m tests.lifecycle.storm FILE BATCH...`` maps FILE, and forks.
 
-Each batch is so many processes: children that stay, and a child of each that ends at once. When
-all are born it says so on standard output, and kills those that are alive when it is sent a line.
-It is a program of its own, for a fork of the test itself would take several times as long.
+The mapping is attached. Each batch is so many processes: children that stay, and a child of each
+that ends at once. When all are born it says so on standard output, and kills those that are alive
+when it is sent a line. It is a program of its own, for a fork of the test itself would take several
+times as long.
 """
 
 import os
