@@ -142,7 +142,11 @@ class AddressSpaces:
         is the `moment` when the look began, by default this one.
         """
         since = self._clock if since is None else since
-        look = [process for process in _parents_first(seen) if self._is_news(process, since)]
+        news = [process for process in _parents_first(seen) if self._is_news(process, since)]
+        look = [process for process in news if not self._may_be_a_child(process, since)]
+        self._follow_all(look, complete=complete, since=since)
+
+    def _follow_all(self, look: list[ProcessMaps], *, complete: bool, since: int) -> None:
         self._close_reused(look)
         new = {process.pid: AddressSpace(process) for process in look}
         for pid in self._spaces.keys() & new.keys():
@@ -186,7 +190,9 @@ class AddressSpaces:
         They are disjoint and in order. Returns None if the process has no areas, or has changed
         since, so that it has to be looked at anew.
         """
-        self.update([process], complete=False, since=since)
+        # Who attaches is no child that waits: that one is attached.
+        look = [process] if self._is_news(process, since) else []
+        self._follow_all(look, complete=False, since=since)
         space = self._spaces.get(process.pid)
         if space is None or space.touched > since:
             return None
@@ -251,8 +257,15 @@ class AddressSpaces:
 
     def remap(self, space: AddressSpace, start: int, to: int, length: int) -> None:
         """What was at ``start`` for ``length`` bytes is at ``to``: an unmap of it follows."""
+        space.touched = self._tick()
+        areas = space.overlapping(start, start + length)
+        if not areas:
+            # A look has shown it where it is now: all that is news is that it is reported.
+            there = space.overlapping(to, to + length)
+            space.set_attached(lambda area: area.attached or area in there)
+            return
         self.unmap(space, to, to + length)
-        for area in space.overlapping(start, start + length):
+        for area in areas:
             first, end = max(start, area.start), min(start + length, area.end)
             moved = space.cut(area, first, end)
             moved.start, moved.end = first + to - start, end + to - start
@@ -298,13 +311,18 @@ class AddressSpaces:
         space = self._spaces.get(process.pid)
         if space is not None and space.is_same_process(process):
             return space.touched <= since
-        if self._ended.get((process.pid, process.start_time), 0) > since:
+        return self._ended.get((process.pid, process.start_time), 0) <= since
+
+    def _may_be_a_child(self, process: ProcessMaps, since: int) -> bool:
+        """Whether a look that began at ``since`` may show a forked child that is not resolved."""
+        space = self._spaces.get(process.pid)
+        if space is not None and space.is_same_process(process):
             return False
-        # A process that is gone is no child.
+        # A process that is gone is none, and one without areas says nothing.
         if not process.areas:
-            return True
+            return False
         children = self._unresolved + [one for one in self._lost_children if one.touched > since]
-        return not any(self._may_be(process, child, since) for child in children)
+        return any(self._may_be(process, child, since) for child in children)
 
     def _may_be(self, process: ProcessMaps, child: AddressSpace, since: int) -> bool:
         """Whether ``process``, which is not known, may be ``child``, whose pid is not known."""
@@ -385,6 +403,7 @@ class AddressSpaces:
             inode = cut_from.inode if cut_from is not None else self._inode_of(seen.ino)
             area = self._open(space, seen, inode)
             if area is not None:
+                area.attached = cut_from is not None and cut_from.attached
                 now.append(area)
         space.replace(now)
         kept = {id(area) for area in now}

@@ -88,3 +88,28 @@ def test_a_look_does_not_bring_back_a_child_that_ended_without_a_name(world: Wor
     world.spaces.update(look, complete=True, since=since)
     assert world.recorder.take_log() == ["open 12 1 0-4"]
     assert world.look(look[0], look[2]) == []
+
+
+def test_a_look_sees_a_split_before_its_event_is_read(world: World) -> None:
+    space = _attached(world, (0, 4))
+    assert world.look(maps(10, seen(1, 0, 1), seen(1, 2, 4, 2))) == ["open 10 1 2-4"]
+    assert world.spaces.is_exact(10)
+    _unmap(world, space, 1, 2)
+    assert world.recorder.take_log() == []
+
+
+def test_a_look_sees_a_move_before_its_event_is_read(world: World) -> None:
+    space = _attached(world, (0, 4))
+    assert world.look(maps(10, seen(1, 8, 12))) == ["open 10 1 8-12", "close 10 1 0-4"]
+    world.spaces.remap(space, _at(0), _at(8), 4 * PAGE_SIZE)
+    _unmap(world, space, 0, 4)
+    assert world.recorder.take_log() == []
+    assert world.spaces.is_exact(10)
+
+
+def test_who_attaches_is_no_child_that_waits(world: World) -> None:
+    world.spaces.fork(_attached(world, (0, 4)))
+    process = maps(11, seen(1, 0, 4), parent=10)
+    spans = [(_at(0), _at(4))]
+    assert world.spaces.attach(process, spans, since=world.spaces.moment) is not None
+    assert world.spaces.is_exact(11)
