@@ -32,18 +32,22 @@ unmap closes. Of the two, whoever comes first tells. So that nobody tells twice,
 with the moment it began at:
 
 - a process that an event has changed since is left as the events have it;
-- one that an event has ended since is not brought back;
-- one that may be a forked child whose pid is not known yet waits for `resolve`.
+- one that an event has ended, or rid of its last area, since is not brought back;
+- one that may be a forked child whose pid is not known yet, or was not when it ended since, waits
+  for `resolve` or the next look.
+
+What a process did may be seen before its event is read, so a child may be told by a look after all,
+and is closed again when it is resolved.
 
 It must not know how the looks are made. Everything is synchronous and belongs to one thread; only
 the looking may happen in another. A look that was made before an inode was dropped can bring its
 areas back until the next look, if ``inode_of`` still knows the number.
 """
 
-from bisect import bisect_right
-from collections.abc import Callable, Iterable
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Sequence
 
-from anonfs.errors import InvariantError, require
+from anonfs.errors import require
 from anonfs.units import Ino
 from anonfs.vm._address_space import AddressSpace
 from anonfs.vm._area import VmArea
@@ -71,6 +75,13 @@ def _parents_first(seen: Iterable[ProcessMaps]) -> list[ProcessMaps]:
     return list(ordered.values())
 
 
+def _any_overlap(areas: Sequence[VmArea], seen: Iterable[MappedArea]) -> bool:
+    """Whether any of ``seen`` has an address of one of ``areas``, which are in order."""
+    starts = [area.start for area in areas]
+    before = ((bisect_left(starts, one.end), one.start) for one in seen)
+    return any(at > 0 and areas[at - 1].end > start for at, start in before)
+
+
 def _emptied(space: AddressSpace) -> list[VmArea]:
     """The areas of ``space``, which keeps none: an event may still come for it."""
     areas = space.areas
@@ -95,7 +106,8 @@ class AddressSpaces:
         self._spaces: dict[int, AddressSpace] = {}
         self._unresolved: list[AddressSpace] = []
         self._ended: dict[tuple[int, int], int] = {}
-        self._clock = self._lost_child = 0
+        self._lost_children: list[AddressSpace] = []
+        self._clock = 0
 
     @property
     def moment(self) -> int:
@@ -130,7 +142,11 @@ class AddressSpaces:
         is the `moment` when the look began, by default this one.
         """
         since = self._clock if since is None else since
-        look = [process for process in _parents_first(seen) if self._is_news(process, since)]
+        news = [process for process in _parents_first(seen) if self._is_news(process, since)]
+        look = [process for process in news if not self._may_be_a_child(process, since)]
+        self._follow_all(look, complete=complete, since=since)
+
+    def _follow_all(self, look: list[ProcessMaps], *, complete: bool, since: int) -> None:
         self._close_reused(look)
         new = {process.pid: AddressSpace(process) for process in look}
         for pid in self._spaces.keys() & new.keys():
@@ -150,6 +166,7 @@ class AddressSpaces:
             touched = {pid for pid, space in self._spaces.items() if space.touched > since}
             vanished += self._forget_all_but({process.pid for process in look} | touched)
             self._ended = {who: when for who, when in self._ended.items() if when > since}
+            self._lost_children = [one for one in self._lost_children if one.touched > since]
         self._forget_empty(look)
         self._operations.close_all(vanished)
 
@@ -173,7 +190,9 @@ class AddressSpaces:
         They are disjoint and in order. Returns None if the process has no areas, or has changed
         since, so that it has to be looked at anew.
         """
-        self.update([process], complete=False, since=since)
+        # Who attaches is no child that waits: that one is attached.
+        look = [process] if self._is_news(process, since) else []
+        self._follow_all(look, complete=False, since=since)
         space = self._spaces.get(process.pid)
         if space is None or space.touched > since:
             return None
@@ -217,13 +236,13 @@ class AddressSpaces:
         """The forked ``child`` is ``process``, whose areas are not looked at."""
         if child not in self._unresolved:
             return  # It has ended, or has unmapped everything.
-        self._close_reused([process])
-        if process.pid in self._spaces:
-            raise InvariantError(f"{self._spaces[process.pid]!r} was told before {child!r}")
+        told = self._spaces.pop(process.pid, None)
         self._unresolved.remove(child)
         child.resolve(process)
         child.touched = self._tick()
         self._spaces[process.pid] = child
+        if told is not None:
+            self._operations.close_all(_emptied(told))
 
     def unmap(self, space: AddressSpace, start: int, end: int) -> None:
         """Addresses from ``start`` to before ``end`` are gone: close what was there."""
@@ -232,12 +251,21 @@ class AddressSpaces:
             part = self._isolate(space, area, max(start, area.start), min(end, area.end))
             space.remove(part)
             self._operations.close(part)
+        if not space:
+            self._note_end(space)
         self._forget_if_empty(space)
 
     def remap(self, space: AddressSpace, start: int, to: int, length: int) -> None:
         """What was at ``start`` for ``length`` bytes is at ``to``: an unmap of it follows."""
+        space.touched = self._tick()
+        areas = space.overlapping(start, start + length)
+        if not areas:
+            # A look has shown it where it is now: all that is news is that it is reported.
+            there = space.overlapping(to, to + length)
+            space.set_attached(lambda area: area.attached or area in there)
+            return
         self.unmap(space, to, to + length)
-        for area in space.overlapping(start, start + length):
+        for area in areas:
             first, end = max(start, area.start), min(start + length, area.end)
             moved = space.cut(area, first, end)
             moved.start, moved.end = first + to - start, end + to - start
@@ -247,12 +275,16 @@ class AddressSpaces:
     def end(self, space: AddressSpace) -> None:
         """The process is gone: close all its areas."""
         space.touched = self._tick()
-        if space.pid is None:
-            self._lost_child = self._clock
-        else:
-            self._ended[space.pid, space.start_time] = self._clock
+        self._note_end(space)
         self._operations.close_all(_emptied(space))
         self._forget_if_empty(space)
+
+    def _note_end(self, space: AddressSpace) -> None:
+        """``space`` has no areas from this moment on: looks that began before may show some."""
+        if space.pid is None:
+            self._lost_children.append(space)
+        else:
+            self._ended[space.pid, space.start_time] = space.touched
 
     def _tick(self) -> int:
         self._clock += 1
@@ -279,15 +311,24 @@ class AddressSpaces:
         space = self._spaces.get(process.pid)
         if space is not None and space.is_same_process(process):
             return space.touched <= since
-        if self._ended.get((process.pid, process.start_time), 0) > since:
+        return self._ended.get((process.pid, process.start_time), 0) <= since
+
+    def _may_be_a_child(self, process: ProcessMaps, since: int) -> bool:
+        """Whether a look that began at ``since`` may show a forked child that is not resolved."""
+        space = self._spaces.get(process.pid)
+        if space is not None and space.is_same_process(process):
             return False
-        # A process that is gone is no child.
+        # A process that is gone is none, and one without areas says nothing.
         if not process.areas:
-            return True
-        if self._lost_child > since:
             return False
-        starts = {area.start for area in process.areas}
-        return all(starts.isdisjoint(a.start for a in child.areas) for child in self._unresolved)
+        children = self._unresolved + [one for one in self._lost_children if one.touched > since]
+        return any(self._may_be(process, child, since) for child in children)
+
+    def _may_be(self, process: ProcessMaps, child: AddressSpace, since: int) -> bool:
+        """Whether ``process``, which is not known, may be ``child``, whose pid is not known."""
+        if child.parent in self._spaces and child.parent != process.parent:
+            return False
+        return child.touched > since or _any_overlap(child.areas, process.areas)
 
     def _space_of(self, area: VmArea) -> AddressSpace | None:
         if area.pid is not None:
@@ -362,6 +403,7 @@ class AddressSpaces:
             inode = cut_from.inode if cut_from is not None else self._inode_of(seen.ino)
             area = self._open(space, seen, inode)
             if area is not None:
+                area.attached = cut_from is not None and cut_from.attached
                 now.append(area)
         space.replace(now)
         kept = {id(area) for area in now}

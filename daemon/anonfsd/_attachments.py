@@ -165,8 +165,16 @@ class Attachments:
             if known.dropped:
                 raise AnonfsError(errno.ESRCH, f"process {pid} is not attached")
             descriptor = os.dup(known.descriptor)
+
+        def adopt(space: AddressSpace) -> None:
+            # That of before is forgotten where all that it had was unmapped.
+            if known.dropped:
+                self._spaces.detach(space)
+                raise AnonfsError(errno.ESRCH, f"process {pid} is not attached")
+            known.space = space
+
         try:
-            self._registrar.register(pid, descriptor, new=False)
+            self._registrar.register(pid, descriptor, adopt)
         finally:
             os.close(descriptor)
 
@@ -178,7 +186,7 @@ class Attachments:
         try:
             self._make_room(pid, uid)
             prepare(descriptor)
-            space = self._registrar.register(pid, descriptor, new=True)
+            space = self._registrar.register(pid, descriptor)
             with self._lock:
                 # Events since the registration wait in the descriptor, and are read now.
                 attachment = _Attachment(descriptor, space, uid)
@@ -372,7 +380,7 @@ class Attachments:
                 self._drop(child)
                 return True
             parent = child.parent.space.pid if child.parent is not None else None
-            others = self._spaces.pids
+            others = frozenset(self._by_pid)
             descriptor = os.dup(child.descriptor)
         try:
             pid, pidfd = find_child(descriptor, areas[0].start, parent, others)

@@ -13,6 +13,7 @@ thread that does not hold the engine's lock.
 
 import contextlib
 import errno
+from collections.abc import Callable
 
 from anonfs.errors import AnonfsError
 from anonfs.vm import AddressSpace, AddressSpaces, ProcessMaps
@@ -33,18 +34,25 @@ class Registrar:
         self._spaces = spaces
         self._device = device
 
-    def register(self, pid: int, descriptor: int, *, new: bool) -> AddressSpace:
-        """Register the shared areas of ``pid``; a ``new`` descriptor must be proven to be its own.
+    def register(
+        self, pid: int, descriptor: int, adopt: Callable[[AddressSpace], None] | None = None
+    ) -> AddressSpace:
+        """Register the shared areas of ``pid`` with a new descriptor, or one that is known.
+
+        A new one must be proven to be its own. Of one that is known ``adopt`` is told, with the
+        lock held, whose events it reports from then on.
 
         Raises:
-            OSError: ESRCH, there is no process; ENOENT, it maps nothing; EPERM, the descriptor is
-                not its own; EAGAIN, it changes too fast.
+            OSError: ESRCH, there is no process, or what is known is of an address space that it has
+                left by exec; ENOENT, it maps nothing; EPERM, the descriptor is not its own; EAGAIN,
+                it changes too fast; what ``adopt`` raises.
         """
         for _ in range(_TRIES):
             spans = self._register_all(self._look(pid), descriptor)
             if not spans:
-                raise AnonfsError(errno.ENOENT, f"process {pid} maps nothing")
-            if new:
+                number = errno.ENOENT if adopt is None else errno.ESRCH
+                raise AnonfsError(number, f"process {pid} maps nothing")
+            if adopt is None:
                 _prove(descriptor, spans, pid)
             with self._lock:
                 since = self._spaces.moment
@@ -52,6 +60,8 @@ class Registrar:
             with self._lock:
                 space = self._spaces.attach(process, spans, since=since)
                 if space is not None:
+                    if adopt is not None:
+                        adopt(space)
                     return space
         raise AnonfsError(errno.EAGAIN, f"process {pid} changes too fast")
 

@@ -23,7 +23,7 @@ def find_child(
         descriptor: a userfaultfd.
         address: of a page that is registered with it.
         parent: the process that has forked, if that is known.
-        known: processes that it is not.
+        known: processes that it is not, since they are attached.
 
     Raises:
         OSError: as `shows_in`: ESRCH, the process is gone.

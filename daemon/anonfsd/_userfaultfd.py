@@ -180,7 +180,8 @@ def _event(kind: int, first: int, second: int, third: int) -> Event | None:
 def shows_in(descriptor: int, address: int, pids: Iterable[int]) -> list[int]:
     """Those of ``pids`` that are seen to have the address space of ``descriptor``.
 
-    ``address`` is of a page in a registered area.
+    ``address`` is of a page in a registered area. A child that was forked while the page was
+    protected has it protected too, from then on: whom it is protected in anyway is not seen.
 
     Raises:
         OSError: ESRCH, the address space is gone; EAGAIN, an event has to be read first; ENOENT,
@@ -188,10 +189,11 @@ def shows_in(descriptor: int, address: int, pids: Iterable[int]) -> list[int]:
     """
     _protect(descriptor, address, _PROTECT)
     try:
-        return [pid for pid in pids if _is_protected(pid, address)]
+        found = [pid for pid in pids if _is_protected(pid, address)]
     finally:
         with suppress(OSError):  # what is left protected costs one fault, which nobody waits for
             _protect(descriptor, address, 0)
+    return [pid for pid in found if not _is_protected(pid, address)]
 
 
 def _protect(descriptor: int, address: int, mode: int) -> None:

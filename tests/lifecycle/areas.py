@@ -2,11 +2,12 @@
 
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from anonfs.inspection import Area, parse_lines
 
-__all__ = ["areas_in_proc", "ring_in_order", "ring_of"]
+__all__ = ["all_areas_in_proc", "areas_in_proc", "ring_in_order", "ring_of"]
 
 
 def ring_of(file: Path | int) -> list[Area]:
@@ -32,6 +33,16 @@ def areas_in_proc(file: Path | int, pids: Iterable[int], how: str = "attached") 
             if (device, ino) == wanted:
                 start, end = (int(part, 16) for part in span.split("-"))
                 found.append(Area(pid, start, end, int(offset, 16), perms, how))
+    return sorted(found, key=_order)
+
+
+def all_areas_in_proc(file: Path | int, how: str = "attached") -> list[Area]:
+    """The same of whoever has it mapped and may be looked at."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            with suppress(FileNotFoundError, PermissionError, ProcessLookupError):
+                found += areas_in_proc(file, [int(entry.name)], how)
     return sorted(found, key=_order)
 
 

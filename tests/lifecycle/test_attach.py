@@ -4,9 +4,11 @@ import contextlib
 import ctypes
 import errno
 import os
+import select
 import signal
 import socket
 import struct
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,16 +19,14 @@ from anonfs.client import Mapping as ClientMapping
 from anonfs.client._attach import attach
 from anonfs.units import PAGE_SIZE
 from tests.lifecycle.areas import areas_in_proc, ring_in_order
-from tests.posix.children import STRANGER, Child, eventually, hear, say
+from tests.posix.children import SECONDS, STRANGER, Child, eventually, fork, hear, say
 from tests.posix.memory import Mapping, map_nothing_over, remap, room_for, unmap
 from tests.support.mounts import Mounted
+from tests.support.programs import environment, python
 
 _PAGES = 64
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root's daemon has forks reported")
-
-_libc = ctypes.CDLL(None, use_errno=True)
-_PR_SET_PDEATHSIG = 1
 
 
 def _address(mapping: ClientMapping) -> int:
@@ -107,9 +107,8 @@ def _generations(count: int, address: int, pids: list[int]) -> None:
     reader, writer = os.pipe()
     if count == 0:
         return
-    pid = os.fork()
+    pid = fork()
     if pid == 0:
-        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         unmap(address + count * 2 * PAGE_SIZE, PAGE_SIZE)
         below: list[int] = []
         _generations(count - 1, address, below)
@@ -158,6 +157,64 @@ def test_exec_takes_the_areas(shared_mount: Path) -> None:
         child.tell()
         child.await_exec()
         assert ring_in_order(shared_mount / "f") == []
+
+
+def test_a_process_that_has_unmapped_all_maps_anew_and_forks(shared_mount: Path) -> None:
+    def program() -> None:
+        fd = os.open(shared_mount / "f", os.O_CREAT | os.O_RDWR, 0o666)
+        os.ftruncate(fd, PAGE_SIZE)
+        for _ in range(2):
+            mapping = Mapping(fd, PAGE_SIZE)
+            assert attach(fd)
+            pid = fork()
+            if pid == 0:
+                signal.pause()
+            say(pid)
+            hear()
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            mapping.unmap()
+
+    with Child(program) as child:
+        for _ in range(2):
+            pids = [child.pid, child.said()]
+            ring = ring_in_order(shared_mount / "f")
+            assert ring == areas_in_proc(shared_mount / "f", pids)
+            child.tell()
+
+
+_MAPS = """
+import pathlib, sys
+from anonfs.client import Client
+mapping = Client(pathlib.Path(sys.argv[1])).map("g", 4096)
+print("mapped", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_program_attaches_after_an_attached_one_has_called_exec(shared_mount: Path) -> None:
+    with contextlib.ExitStack() as pipes:
+        (stdin, _), (stdout, told) = (_pipe(pipes) for _ in range(2))
+
+        def then(_address: int) -> None:
+            os.dup2(stdin, 0)
+            os.dup2(told, 1)
+            os.execve(sys.executable, python("-c", _MAPS, shared_mount), environment())  # noqa: S606
+
+        with Child(_program, shared_mount, then) as child:
+            child.said()
+            child.tell()
+            child.await_exec()
+            assert select.select([stdout], [], [], SECONDS)[0]
+            ring = ring_in_order(shared_mount / "g")
+            assert ring == areas_in_proc(shared_mount / "g", [child.pid])
+
+
+def _pipe(stack: contextlib.ExitStack) -> tuple[int, int]:
+    ends = os.pipe()
+    for end in ends:
+        stack.callback(os.close, end)
+    return ends
 
 
 def _socket_name(place: Path) -> str:

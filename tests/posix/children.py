@@ -22,12 +22,14 @@ from typing import Any, NoReturn, ParamSpec, Self, TypeVar
 
 __all__ = [
     "NOBODY",
+    "SECONDS",
     "STRANGER",
     "Child",
     "ChildError",
     "User",
     "as_user",
     "eventually",
+    "fork",
     "hear",
     "in_child",
     "say",
@@ -165,6 +167,17 @@ def hear() -> Any:
     """In a child: wait for the test's `Child.tell`."""
     assert _talk is not None, "not in a child"
     return _talk.recv()
+
+
+def fork() -> int:
+    """As os.fork, in a child of the test: it gets SIGKILL when the thread that forked it ends."""
+    parent = os.getpid()
+    pid = _fork()
+    if pid == 0:
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
+    return pid
 
 
 def eventually(condition: Callable[[], bool], what: str) -> None:
