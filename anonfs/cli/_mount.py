@@ -29,12 +29,38 @@ from anonfs.cli._limits import (
 )
 from anonfs.units import parse_size
 
-__all__ = ["Plan", "mount", "start"]
+__all__ = [
+    "BUDGET",
+    "SWAP_SIZE",
+    "BudgetOption",
+    "LogOption",
+    "OvercommitOption",
+    "Plan",
+    "SwapOption",
+    "SwapSizeOption",
+    "mount",
+    "start",
+]
 
 READY_TIMEOUT = 60.0
 """How long the daemon may take to mount, in seconds: it allocates its whole swap file first."""
 
 _LINE_MAX = 4096
+
+
+BUDGET, SWAP_SIZE = "256M", "1G"
+
+BudgetOption = Annotated[str, typer.Option(metavar="SIZE", help="The memory for pages in core.")]
+SwapOption = Annotated[
+    Path | None, typer.Option(metavar="PATH", help="Where the swap file is made.", dir_okay=True)
+]
+SwapSizeOption = Annotated[str, typer.Option(metavar="SIZE", help="Its size.")]
+OvercommitOption = Annotated[
+    bool, typer.Option("--overcommit", help="Let sizes exceed budget and swap.")
+]
+LogOption = Annotated[
+    Path | None, typer.Option(metavar="PATH", help="Where the daemon writes its log.")
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,20 +99,13 @@ def mount(
     directory: Annotated[
         str, typer.Argument(metavar="DIR", help="Where to mount.", show_default=False)
     ],
-    budget: Annotated[
-        str, typer.Option(metavar="SIZE", help="The memory for pages in core.")
-    ] = "256M",
-    swap: Annotated[
-        Path | None,
-        typer.Option(metavar="PATH", help="Where the swap file is made.", dir_okay=True),
-    ] = None,
-    swap_size: Annotated[str, typer.Option(metavar="SIZE", help="Its size.")] = "1G",
+    budget: BudgetOption = BUDGET,
+    swap: SwapOption = None,
+    swap_size: SwapSizeOption = SWAP_SIZE,
     keep_swap: Annotated[
         bool, typer.Option("--keep-swap", help="Leave it there afterwards.")
     ] = False,
-    overcommit: Annotated[
-        bool, typer.Option("--overcommit", help="Let sizes exceed budget and swap.")
-    ] = False,
+    overcommit: OvercommitOption = False,
     over: Annotated[
         bool, typer.Option("--over", help="Mount though DIR is not empty, and hide what is in it.")
     ] = False,
@@ -95,9 +114,7 @@ def mount(
     max_per_user: MaxPerUserOption = None,
     max_files_per_user: MaxFilesPerUserOption = None,
     max_locked_per_user: MaxLockedPerUserOption = None,
-    log: Annotated[
-        Path | None, typer.Option(metavar="PATH", help="Where the daemon writes its log.")
-    ] = None,
+    log: LogOption = None,
     foreground: Annotated[
         bool, typer.Option("--foreground", help="Become the daemon, log to stderr.")
     ] = False,

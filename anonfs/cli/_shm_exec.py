@@ -25,7 +25,17 @@ from typing import Annotated, NoReturn
 import typer
 
 from anonfs.cli._errors import NOT_EXECUTABLE, NOT_FOUND, CommandError, described
-from anonfs.cli._mount import Plan, start
+from anonfs.cli._mount import (
+    BUDGET,
+    SWAP_SIZE,
+    BudgetOption,
+    LogOption,
+    OvercommitOption,
+    Plan,
+    SwapOption,
+    SwapSizeOption,
+    start,
+)
 from anonfs.cli._namespace import enter_mount_namespace, keep_right_to_mount, mount_empty
 from anonfs.client import MOUNT_VARIABLE
 
@@ -42,20 +52,11 @@ def shm_exec(
             metavar="PROGRAM [ARGS]...", help="What to run; put -- before it.", show_default=False
         ),
     ],
-    budget: Annotated[
-        str, typer.Option(metavar="SIZE", help="The memory for pages in core.")
-    ] = "256M",
-    swap: Annotated[
-        Path | None,
-        typer.Option(metavar="PATH", help="Where the swap file is made.", dir_okay=True),
-    ] = None,
-    swap_size: Annotated[str, typer.Option(metavar="SIZE", help="Its size.")] = "1G",
-    overcommit: Annotated[
-        bool, typer.Option("--overcommit", help="Let sizes exceed budget and swap.")
-    ] = False,
-    log: Annotated[
-        Path | None, typer.Option(metavar="PATH", help="Where the daemon writes its log.")
-    ] = None,
+    budget: BudgetOption = BUDGET,
+    swap: SwapOption = None,
+    swap_size: SwapSizeOption = SWAP_SIZE,
+    overcommit: OvercommitOption = False,
+    log: LogOption = None,
 ) -> None:
     """Run PROGRAM with an anonfs of its own on /dev/shm, gone with it."""
     swap = None if swap is None else swap.absolute()

@@ -2,14 +2,10 @@
 
 import contextlib
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 from time import perf_counter
-from typing import IO
 
 from anonfs.client import inspect
 from anonfs.inspection import PREFIX
@@ -17,12 +13,11 @@ from anonfs.units import PAGE_SIZE
 from measure import Metric, Sample
 from pages import expect, first_words, mapped
 from places import BenchError, Place
+from programs import Program, program
 
 __all__ = ["Crowded", "crowd", "look", "seconds_said"]
 
-_PROGRAM = Path(__file__).with_name("crowd.py")
 _LOOKS = 5
-_FAREWELL = 60.0
 
 
 @dataclass(frozen=True)
@@ -69,28 +64,14 @@ def crowd(fd: int, count: int, mappers: int | None = None) -> Iterator[float]:
 
     Yields the seconds until they were there.
     """
-    numbers = [str(number) for number in (fd, count, count if mappers is None else mappers)]
-    process = subprocess.Popen(
-        ["setpriv", "--pdeathsig", "KILL", "--", sys.executable, _PROGRAM, *numbers],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        pass_fds=[fd],
-        process_group=0,
-        text=True,
-    )
-    try:
-        yield seconds_said(process.stdout)
-    finally:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.communicate(timeout=_FAREWELL)
-        process.kill()
-        process.wait()
+    most = count if mappers is None else mappers
+    with program("crowd", fd, count, most, pass_fds=[fd]) as forked:
+        yield seconds_said(forked)
 
 
-def seconds_said(output: IO[str] | None) -> float:
+def seconds_said(forked: Program) -> float:
     """The seconds that a program says in its first line. Raises BenchError: it does not."""
-    line = output.readline().strip() if output else ""
     try:
-        return float(line)
+        return float(forked.first)
     except ValueError:
-        raise BenchError(f"no crowd: {line or 'it ended'}") from None
+        raise BenchError(f"no crowd: {forked.first}") from None

@@ -6,8 +6,6 @@ does it. System V does not tell: it counts.
 
 import contextlib
 import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,13 +18,12 @@ from crowded import seconds_said
 from measure import Metric, Sample
 from pages import expect
 from places import Place
+from programs import program
 from segments import SYSV
 
 __all__ = ["Held"]
 
-_PROGRAM = Path(__file__).with_name("holders.py")
 _LOOKS = 10
-_FAREWELL = 60.0
 
 
 @dataclass(frozen=True)
@@ -47,32 +44,15 @@ class Held:
         name = f"{total:,} segments of {self.processes} processes"
         is_sysv = self.peer == SYSV and not place.daemon
         with tempfile.TemporaryDirectory(dir=place.directory) as directory:
-            with self._holding("sysv" if is_sysv else "file", directory) as seconds:
-                yield Metric(f"{name}, made", "ms", peer_does=self.peer), seconds * 1e3
+            kind = "sysv" if is_sysv else "file"
+            with program("holders", kind, directory, self.processes, self.each) as forked:
+                made = seconds_said(forked) * 1e3
+                yield Metric(f"{name}, made", "ms", peer_does=self.peer), made
                 if self.peer != SYSV:
                     looked = _look(place, [Path(directory, str(at)) for at in range(total)])
                     does = "reads /proc/PID/maps"
                     yield Metric("who holds one of them", "ms", peer_does=does), looked * 1e3
             expect(len(list(Path(directory).iterdir())), 0 if is_sysv else total, "segments")
-
-    @contextlib.contextmanager
-    def _holding(self, kind: str, directory: str) -> Iterator[float]:
-        """Have the holders until the end of the block; the seconds until they had all segments."""
-        arguments = [str(_PROGRAM), kind, directory, str(self.processes), str(self.each)]
-        process = subprocess.Popen(
-            ["setpriv", "--pdeathsig", "KILL", "--", sys.executable, *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            process_group=0,
-            text=True,
-        )
-        try:
-            yield seconds_said(process.stdout)
-        finally:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.communicate(timeout=_FAREWELL)
-            process.kill()
-            process.wait()
 
 
 def _look(place: Place, segments: list[Path]) -> float:

@@ -7,14 +7,9 @@ finds many areas that were inherited since the last one.
 
 import contextlib
 import os
-import select
-import subprocess
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from time import perf_counter
-from typing import IO
 
 from anonfs.client import inspect
 from anonfs.inspection import PREFIX
@@ -23,13 +18,11 @@ from crowded import crowd, look
 from measure import Better, Group, Metric, Sample
 from pages import expect
 from peers import TMPFS
-from places import AnonfsPlace, BenchError, Place
+from places import AnonfsPlace, Place
+from programs import Program, program
 
 __all__ = ["GROUP"]
 
-_FORKER = Path(__file__).with_name("forker.py")
-_FOLLOWER = Path(__file__).with_name("follower.py")
-_PATIENCE = 120.0
 _FORKS = 200
 _MAPPERS = 2
 _PLAIN = 1.1
@@ -133,10 +126,10 @@ class _Told:
             fd = stack.enter_context(place.scratch())
             forker = stack.enter_context(_forker(fd, self.areas, "attached"))
             stream = place.directory / ".anonfs" / "events"
-            arguments = [str(stream), str(os.fstat(fd).st_ino)]
             # Of what is remembered from before they are told at once.
             readers = [
-                stack.enter_context(_program(_FOLLOWER, arguments)) for _ in range(self.readers)
+                stack.enter_context(program("follower", str(stream), os.fstat(fd).st_ino))
+                for _ in range(self.readers)
             ]
             told = self.areas  # the opens are remembered
             self._expect(readers, told)
@@ -151,77 +144,19 @@ class _Told:
             yield metric, events / seconds
 
     @staticmethod
-    def _expect(readers: list["_Program"], told: int) -> None:
+    def _expect(readers: list[Program], told: int) -> None:
         for reader in readers:
             reader.tell(str(told))
         for reader in readers:
             expect(int(reader.answer()), 0, "gaps in what a reader was told")
 
 
-class _Program:
-    """A program that is told what to do in lines, and answers each with one."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self._process = process
-
-    def ask(self, order: str) -> str:
-        """Its answer to a line. Raises BenchError: there is none."""
-        self.tell(order)
-        return self.answer()
-
-    def tell(self, order: str) -> None:
-        """Give it a line."""
-        with contextlib.suppress(BrokenPipeError):
-            _pipe(self._process.stdin).write(f"{order}\n")
-            _pipe(self._process.stdin).flush()
-
-    def answer(self) -> str:
-        """The next line that it says. Raises BenchError: there is none."""
-        output = _pipe(self._process.stdout)
-        if not select.select([output], [], [], _PATIENCE)[0]:
-            raise BenchError(f"a program has not answered for {_PATIENCE:.0f} s")
-        line = output.readline().strip()
-        if not line:
-            raise BenchError("a program has ended")
-        return line
-
-
-def _pipe(found: IO[str] | None) -> IO[str]:
-    if found is None:
-        raise ValueError("not a pipe")
-    return found
-
-
 @contextlib.contextmanager
-def _forker(fd: int, areas: int, how: str) -> Iterator[_Program]:
+def _forker(fd: int, areas: int, how: str) -> Iterator[Program]:
     """A process that maps a file so many times, until the end of the block."""
     os.ftruncate(fd, PAGE_SIZE)
-    with _program(_FORKER, [str(fd), str(areas), how], pass_fds=[fd]) as forker:
+    with program("forker", fd, areas, how, pass_fds=[fd]) as forker:
         yield forker
-
-
-@contextlib.contextmanager
-def _program(
-    path: Path, arguments: Sequence[str], pass_fds: Sequence[int] = ()
-) -> Iterator[_Program]:
-    """A program that has said its first line, until the end of the block."""
-    process = subprocess.Popen(
-        ["setpriv", "--pdeathsig", "KILL", "--", sys.executable, path, *arguments],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        pass_fds=pass_fds,
-        process_group=0,
-        text=True,
-    )
-    try:
-        program = _Program(process)
-        program.answer()
-        yield program
-    finally:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.communicate(timeout=_PATIENCE)
-        process.kill()
-        process.wait()
 
 
 GROUP = Group(
