@@ -6,7 +6,8 @@ released when the last is gone, so that a hole of any size costs nothing::
     leaves  {0: 1, 1000: 2}        pages 0 … 511 are described by leaf 1,
                                    pages 512000 … 512511 by leaf 2, all others are NONE
 
-It knows entries, not what they name: frames and slots are given and taken back by `Memory`.
+A leaf may be shared with the tables of other inodes, see `Sharing`: to be read only then. It knows
+entries, not what they name: frames and slots are given and taken back by `Memory`.
 """
 
 from collections.abc import Iterable, Iterator
@@ -84,7 +85,7 @@ class AnonInodeInfo:
                 yield self._span(index, max(first, index << LEAF_SHIFT), end)
 
     def spans_for_write(self, first: int, count: int) -> list[Span]:
-        """The parts of ``count`` pages from ``first``, with leaves for all of them.
+        """The parts of ``count`` pages from ``first``, with leaves for all; none of them is shared.
 
         Raises:
             AnonfsError: ENOSPC, there are no more leaves; nothing was changed.
@@ -111,7 +112,16 @@ class AnonInodeInfo:
         """Give leaf ``index`` back if none of its pages exists."""
         base = self.leaves[index] << LEAF_SHIFT
         if not self._pool.entries[base : base + ENTRIES_PER_LEAF].any():
-            self._pool.release(self.leaves.pop(index))
+            self._pool.drop(self.leaves.pop(index), self)
+
+    def give_up(self, index: int) -> None:
+        """Leave leaf ``index``, which is shared, to its other owners."""
+        leaf = self.leaves.pop(index)
+        base = leaf << LEAF_SHIFT
+        kinds = states(self._pool.entries[base : base + ENTRIES_PER_LEAF])
+        self.in_core -= int(np.count_nonzero(kinds == PageState.IN_CORE))
+        self.on_swap -= int(np.count_nonzero(kinds == PageState.ON_SWAP))
+        self._pool.drop(leaf, self)
 
     def runs(self, pages: int) -> Iterator[tuple[int, int, PageState]]:
         """The first ``pages`` pages as runs (first, last, state) of one state, holes included."""

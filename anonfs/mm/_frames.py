@@ -10,9 +10,10 @@ the entry that names the frame; 0 while the frame is free::
     flags         0   IN_IO  REFD     0        and is being written to swap
 
 A frame in I/O is immutable: its bytes are on their way to swap straight from the arena, and their
-checksum was or will be made. Who writes to its page takes another frame. A frame that is freed
-while in I/O is reusable only when the I/O has ended. A frame that is locked is never cold, for as
-long as it holds its page.
+checksum was or will be made. So is one that several page entries name, see `Sharing`; its owner is
+one of them. Who writes to the page takes another frame. A frame that is freed while in I/O is
+reusable only when the I/O has ended. A frame that is locked is never cold, for as long as it holds
+its page.
 
 First touches of fresh memory cost more than anything else here on a virtual machine. So memory is
 populated up front, and frames are reused last in, first out; but what is free can be trimmed: its
@@ -26,6 +27,7 @@ from anonfs.errors import require
 from anonfs.mm._free_frames import FreeFrames
 from anonfs.mm._memfd import MemoryFile
 from anonfs.mm._population import Population
+from anonfs.swap import Shares
 from anonfs.units import NUMBERS, PAGE_SHIFT, PAGE_SIZE
 
 __all__ = ["FrameArena", "Frames"]
@@ -36,7 +38,9 @@ _NO_FRAMES: Frames = np.empty(0, np.int64)
 
 _REFERENCED = 1
 _LOCKED = 2
-_IN_IO = 4  # the largest: a maximum finds it
+_IN_IO = 4
+_SHARED = 8
+_IMMUTABLE = _IN_IO | _SHARED  # the largest: a maximum finds them
 
 
 class FrameArena:
@@ -54,6 +58,7 @@ class FrameArena:
         self.words: npt.NDArray[np.int64] = self.pages.view(np.int64)
         self.owner = np.zeros(count + 1, np.uint32)
         self._flags = np.zeros(count + 1, np.uint8)
+        self.shares = Shares(count)
         self._free = FreeFrames(count)
         self.population = Population(self._file, self._free)
 
@@ -83,11 +88,31 @@ class FrameArena:
         return self._free.pop(wanted)
 
     def release(self, frames: Frames) -> None:
-        """Free ``frames`` (no number twice); those in I/O follow at `end_io`."""
+        """Free ``frames`` (no number twice), whoever shares them.
+
+        Those in I/O follow at `end_io`.
+        """
+        self.shares.forget(frames)
         in_io = self.in_io(frames)
         self.owner[frames] = 0
         self._flags[frames] &= _IN_IO
         self._free.push(frames[~in_io])
+
+    def share(self, frames: Frames) -> None:
+        """One more entry names each of ``frames``."""
+        self.shares.add(frames)
+        self._flags[frames] |= _SHARED
+
+    def drop(self, frames: Frames) -> Frames:
+        """One entry less names each of ``frames``: free those that none does, return the others."""
+        if not self.shares.total:
+            self.release(frames)
+            return frames[:0]
+        last = self.shares.drop(frames)
+        self.release(frames[last])
+        kept = frames[~last]
+        self._flags[kept[self.shares.more(kept) == 0]] &= ~np.uint8(_SHARED)
+        return kept
 
     def trim(self, wanted: int) -> int:
         """Give the memory of up to ``wanted`` free frames back to the system; returns how many.
@@ -122,21 +147,24 @@ class FrameArena:
 
     def cold(self, frames: slice) -> npt.NDArray[np.bool_]:
         """Which of ``frames`` hold a page that may be evicted and was not used of late."""
-        found: npt.NDArray[np.bool_] = (self.owner[frames] != 0) & (self._flags[frames] == 0)
+        found: npt.NDArray[np.bool_] = (self.owner[frames] != 0) & (
+            self._flags[frames] & ~np.uint8(_SHARED) == 0
+        )
         return found
 
     def lock(self, frames: Frames) -> None:
-        """Keep ``frames``, which hold pages and are not locked, until `unlock`."""
-        self._flags[frames] |= _LOCKED
-        self.locked += frames.size
+        """Keep ``frames``, which hold pages, until `unlock`; some may be locked already."""
+        fresh = frames[self._flags[frames] & _LOCKED == 0]
+        self._flags[fresh] |= _LOCKED
+        self.locked += fresh.size
 
     def unlock(self, frames: Frames) -> None:
-        """End `lock`, before they are released."""
+        """End `lock` of ``frames``, which are locked, before they are released."""
         self._flags[frames] &= ~np.uint8(_LOCKED)
         self.locked -= frames.size
 
     def in_io(self, frames: Frames | slice) -> npt.NDArray[np.bool_]:
-        """Which of ``frames`` are in I/O, and so must not be written."""
+        """Which of ``frames`` are in I/O."""
         found: npt.NDArray[np.bool_] = (self._flags[frames] & _IN_IO) != 0
         return found
 
@@ -145,8 +173,13 @@ class FrameArena:
         found: npt.NDArray[np.bool_] = self._flags[frames] & (_IN_IO | _LOCKED) == 0
         return found
 
-    def run_in_io(self, first: int, count: int) -> bool:
-        """Whether any of ``count`` neighbours is in I/O."""
+    def immutable(self, frames: Frames) -> npt.NDArray[np.bool_]:
+        """Which of ``frames`` must not be written: those in I/O, and those that are shared."""
+        found: npt.NDArray[np.bool_] = (self._flags[frames] & _IMMUTABLE) != 0
+        return found
+
+    def run_immutable(self, first: int, count: int) -> bool:
+        """Whether any of ``count`` neighbours must not be written."""
         return bool(self._flags[first : first + count].max() >= _IN_IO)
 
     def begin_io(self, frames: Frames) -> None:
@@ -175,3 +208,6 @@ class FrameArena:
         require(not self._flags[idle].any(), "a free frame is referenced")
         require(not self.pages[0].any(), "the page of zeros was written")
         require(self.owner[0] == 0, "the page of zeros is owned")
+        every = np.arange(self.count + 1)
+        shared = self._flags & _SHARED != 0
+        require(np.array_equal(self.shares.more(every) > 0, shared), "a shared frame is not marked")

@@ -110,6 +110,11 @@ class RecordTable:
         self.live += 1
         return row
 
+    @property
+    def free(self) -> int:
+        """How many rows can be allocated."""
+        return self.rows - 1 - self.live
+
     def release(self, row: int) -> None:
         """Clear a row, word 0 first: what is half cleared is already dead."""
         base = row * self.width

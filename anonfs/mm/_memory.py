@@ -9,8 +9,9 @@ To write, a caller first performs what `work_for_frames` and `work_to_complete` 
 both have nothing more, and then calls `write` without waiting in between: so it never fails for
 want of a frame. `anonfs.mm.sync` does that for callers without an event loop.
 
-A frame that is on its way to swap is immutable. A write to its page takes another frame, as if the
-page were not in core, and copies what it leaves out of the page from the old one.
+A frame that is on its way to swap is immutable, and so is one that copies of an inode share (see
+`Sharing`). A write to its page takes another frame, as if the page were not in core, and copies
+what it leaves out of the page from the old one.
 
 An inode that is locked keeps its pages in core, as SHM_LOCK of shmctl(2) has it: what is in a frame
 stays there, what is loaded stays loaded, and what is on swap already is for the caller to bring in,
@@ -38,10 +39,11 @@ from anonfs.mm._entry import (
 from anonfs.mm._fault import OnePageRead, PageLoad, PageRead, SwapRead
 from anonfs.mm._frames import Frames
 from anonfs.mm._image import Image
-from anonfs.mm._leaves import LEAF_SHIFT
+from anonfs.mm._leaves import ENTRIES_PER_LEAF, LEAF_SHIFT
 from anonfs.mm._loaded import LoadedPages
 from anonfs.mm._promises import Promises
 from anonfs.mm._reclaim import Clock, Eviction, movable
+from anonfs.mm._sharing import Sharing
 from anonfs.swap import SwapArea
 from anonfs.units import PAGE_SHIFT, PAGE_SIZE, Ino, pages_for
 
@@ -66,6 +68,7 @@ class Memory:
         self.frames = image.frames
         self.leaves = image.leaves
         self.swap = swap
+        self.sharing = Sharing(image.frames, swap, image.leaves)
         self.promises = Promises(image.frames, swap)
         self.loaded = LoadedPages()
         self.infos: set[AnonInodeInfo] = set()
@@ -80,8 +83,24 @@ class Memory:
         self.infos.add(info)
         return info
 
+    def clone(self, source: AnonInodeInfo, ino: Ino, *, lazy: bool) -> AnonInodeInfo:
+        """A page table for inode ``ino`` with all pages of ``source``: copied when written to.
+
+        See `Sharing` for what is ``lazy``.
+
+        Raises:
+            AnonfsError: ENOSPC, there are no more leaves; EAGAIN, a page of ``source`` is being cut
+                where it is: try again when one of the `cuts` has ended. Nothing was changed.
+        """
+        if any(cut.info is source and cut.in_place for cut in self.cuts):
+            raise AnonfsError(errno.EAGAIN, "a page is being cut")
+        copy = AnonInodeInfo(ino, self.leaves)
+        self.sharing.clone(source, copy, lazy=lazy)
+        self.infos.add(copy)
+        return copy
+
     def delete(self, info: AnonInodeInfo) -> None:
-        """Free all pages of ``info`` and forget it."""
+        """Free the pages of ``info`` that it shares with nobody, and forget it."""
         self.clear(info, 0)
         self.loaded.drop(info)
         self.infos.discard(info)
@@ -140,11 +159,26 @@ class Memory:
     def work_before_truncate(self, info: AnonInodeInfo, size: int) -> PageCut | None:
         """What must be done before ``info`` is cut to ``size`` bytes, or None.
 
-        That is to clear the rest of its last page, where that is on swap.
+        That is to clear the rest of its last page, where that is on swap, or is shared and there
+        is no frame for a copy.
+
+        Raises:
+            AnonfsError: ENOSPC, there are no more leaves.
         """
-        tail = size & (PAGE_SIZE - 1)
-        swapped = self._swapped(info, [size >> PAGE_SHIFT] if tail else [])
-        return PageCut(self, info, swapped[0], tail) if swapped else None
+        page, tail = size >> PAGE_SHIFT, size & (PAGE_SIZE - 1)
+        state = states(info.entries(page, 1))[0]
+        crowded = state == PageState.IN_CORE and not self.frames.free and self.shares(info, page)
+        if tail and (state == PageState.ON_SWAP or crowded):
+            return PageCut(self, info, page, tail)
+        return None
+
+    def shares(self, info: AnonInodeInfo, page: int) -> bool:
+        """Whether others name what the page is in, which exists."""
+        span = next(info.spans(page, 1))
+        number = numbers(span.entries)
+        in_core = states(span.entries)[0] == PageState.IN_CORE
+        shares = self.frames.shares if in_core else self.swap.shares
+        return self.leaves.is_shared(span.position >> LEAF_SHIFT) or bool(shares.more(number)[0])
 
     def frames_wanted(self, info: AnonInodeInfo, offset: int, size: int) -> int:
         """How many frames a write of ``size`` bytes at ``offset`` takes."""
@@ -152,7 +186,8 @@ class Memory:
         count = pages_for(offset + size) - first
         if count <= self.frames.free:
             return count
-        return count - int(np.count_nonzero(self._writable(info.entries(first, count))))
+        spans = info.spans(first, count)
+        return count - sum(int(np.count_nonzero(self._writable(span))) for span in spans)
 
     @staticmethod
     def _swapped(info: AnonInodeInfo, pages: list[int]) -> list[int]:
@@ -167,7 +202,10 @@ class Memory:
         size = len(data)
         first = offset >> PAGE_SHIFT
         source = memoryview(data)
-        for span in info.spans_for_write(first, pages_for(offset + size) - first):
+        count = pages_for(offset + size) - first
+        if self.leaves.sharers:
+            self.sharing.own(info, first, count)
+        for span in info.spans_for_write(first, count):
             begin = max(offset, span.first << PAGE_SHIFT)
             end = min(offset + size, (span.first + span.entries.size) << PAGE_SHIFT)
             self._write_span(info, span, begin, source[begin - offset : end - offset])
@@ -175,10 +213,10 @@ class Memory:
     def _write_span(self, info: AnonInodeInfo, span: Span, offset: int, data: memoryview) -> None:
         head = offset & (PAGE_SIZE - 1)
         frame = first_of_run(span.entries)
-        if frame and not self.frames.run_in_io(frame, span.entries.size):
+        if frame and not self.frames.run_immutable(frame, span.entries.size):
             self._fill_run(frame, span.entries.size, head, data)
             return
-        missing = np.flatnonzero(~self._writable(span.entries))
+        missing = np.flatnonzero(~self._writable(span))
         fresh = self.frames.allocate(missing.size)
         entries = span.entries.copy()
         entries[missing] = in_core(fresh)
@@ -186,10 +224,12 @@ class Memory:
         self._fill(entries, head, data)
         self._publish(info, span, missing, fresh)
 
-    def _writable(self, entries: Entries) -> npt.NDArray[np.bool_]:
-        """Which of ``entries`` name a frame that may be written."""
-        held: npt.NDArray[np.bool_] = states(entries) == PageState.IN_CORE
-        held[held] = ~self.frames.in_io(numbers(entries[held]))
+    def _writable(self, span: Span) -> npt.NDArray[np.bool_]:
+        """Which entries of ``span`` name a frame that may be written."""
+        if self.leaves.is_shared(span.position >> LEAF_SHIFT):
+            return np.zeros(span.entries.size, np.bool_)
+        held: npt.NDArray[np.bool_] = states(span.entries) == PageState.IN_CORE
+        held[held] = ~self.frames.immutable(numbers(span.entries[held]))
         return held
 
     def _keep_around(
@@ -197,7 +237,7 @@ class Memory:
     ) -> None:
         """Copy what a write of ``size`` bytes leaves out of the pages that get a fresh frame.
 
-        From the frame that the page is in, which is in I/O, or else from the frame of zeros.
+        From the frame that the page is in, which is immutable, or else from the frame of zeros.
         """
         head = offset & (PAGE_SIZE - 1)
         tail = (offset + size) & (PAGE_SIZE - 1)
@@ -250,7 +290,10 @@ class Memory:
         slots = numbers(entries[kinds == PageState.ON_SWAP])
         if info.locked:
             self.frames.unlock(frames)
-        self.frames.release(frames)
+        shared = self.frames.drop(frames)
+        if shared.size:
+            self.sharing.find_owners(shared)
+            self._lock_again(shared)
         self.swap.release(slots)
         info.in_core -= frames.size
         info.on_swap -= slots.size
@@ -258,6 +301,19 @@ class Memory:
     def store_page(self, info: AnonInodeInfo, page: int, data: npt.NDArray[np.uint8]) -> None:
         """Put a whole page into a frame; one is free."""
         self.write(info, page << PAGE_SHIFT, data.data)
+
+    def move_to_swap(self, info: AnonInodeInfo, page: int, entry: Entries) -> None:
+        """Let ``page`` be in the slot that ``entry`` names, and nobody else's entry does.
+
+        Raises:
+            AnonfsError: ENOSPC, there are no more leaves; nothing was changed.
+        """
+        self.sharing.own(info, page, 1)
+        span = next(info.spans(page, 1))
+        old = span.entries.copy()
+        span.entries[:] = entry
+        info.on_swap += 1
+        self._release(info, old)
 
     # -- freeing ---------------------------------------------------------------------------
 
@@ -271,6 +327,9 @@ class Memory:
 
         ``cut`` is the work before it, finished under the same hold of the lock as this call: it
         may have put the page into a frame, which the next eviction would pick.
+
+        Raises:
+            AnonfsError: ENOSPC, there are no more leaves; nothing was changed.
         """
         self.clear(info, pages_for(size))
         self.loaded.drop(info, pages_for(size))
@@ -298,12 +357,31 @@ class Memory:
         self.frames.pages[frame, -rest:] = 0
 
     def clear(self, info: AnonInodeInfo, first: int, count: int = _TO_THE_END) -> None:
-        """Free ``count`` pages from ``first``: they read as zeros from now on."""
+        """Free ``count`` pages from ``first``: they read as zeros from now on.
+
+        Raises:
+            AnonfsError: ENOSPC, there are no more leaves; nothing was changed.
+        """
+        for span in list(info.spans(first, count)) if self.leaves.sharers else ():
+            if span.entries.size < ENTRIES_PER_LEAF:
+                self.sharing.own(info, span.first, span.entries.size)
         for span in list(info.spans(first, count)):
+            index = span.first >> LEAF_SHIFT
+            if self.leaves.is_shared(info.leaves[index]):
+                self._give_up(info, index)
+                continue
             old = span.entries.copy()
             span.entries[:] = 0
             self._release(info, old)
-            info.release_if_empty(span.first >> LEAF_SHIFT)
+            info.release_if_empty(index)
+
+    def _give_up(self, info: AnonInodeInfo, index: int) -> None:
+        """Leave a leaf that is shared to its other owners."""
+        frames = self._frames_of(info, index << LEAF_SHIFT, ENTRIES_PER_LEAF)
+        info.give_up(index)
+        if info.locked:
+            self.frames.unlock(frames)
+            self._lock_again(frames)
 
     # -- locking ---------------------------------------------------------------------------
 
@@ -322,12 +400,18 @@ class Memory:
     def unlock(self, info: AnonInodeInfo) -> None:
         """End `lock`."""
         info.locked = False
-        self.frames.unlock(self._frames_of(info))
+        frames = self._frames_of(info)
+        self.frames.unlock(frames)
+        self._lock_again(frames)
         self.loaded.note_unlock(info)
 
+    def _lock_again(self, frames: Frames) -> None:
+        """Keep those of ``frames``, which were unlocked for one inode, that others have locked."""
+        self.frames.lock(frames[self.sharing.locked(frames)])
+
     @staticmethod
-    def _frames_of(info: AnonInodeInfo) -> Frames:
-        entries = [np.empty(0, np.int64), *(s.entries for s in info.spans(0, _TO_THE_END))]
+    def _frames_of(info: AnonInodeInfo, first: int = 0, count: int = _TO_THE_END) -> Frames:
+        entries = [np.empty(0, np.int64), *(s.entries for s in info.spans(first, count))]
         found = np.concatenate(entries)
         return numbers(found[states(found) == PageState.IN_CORE])
 
@@ -384,7 +468,8 @@ class Memory:
                 free when one of the `evictions` has ended.
         """
         for span in info.spans(first, last - first + 1):
-            frames = movable(self.frames, span.entries)[:EVICTION_BATCH]
+            rows = movable(self.frames, span.entries)[:EVICTION_BATCH]
+            frames = numbers(span.entries[rows])
             if not frames.size:
                 continue
             eviction = self._evict(frames)
@@ -392,8 +477,7 @@ class Memory:
                 raise self._why_none()
             if eviction.pages < frames.size:
                 return eviction, span.first  # The rest finds swap full, if it still is.
-            ahead = int(self.frames.owner[frames[-1]]) - span.position
-            return eviction, span.first + ahead + 1
+            return eviction, span.first + int(rows[-1]) + 1
         return None, last + 1
 
     def _evict(self, frames: Frames) -> Eviction | None:
@@ -419,7 +503,7 @@ class Memory:
         """Recount frames and slots from the page entries."""
         locked = [np.empty(0, np.int64)]
         locked += [self._frames_of(info) for info in self.infos if info.locked]
-        self.frames.check_invariants(np.concatenate(locked))
+        self.frames.check_invariants(np.unique(np.concatenate(locked)))
         self.swap.check_invariants()
         self.leaves.check_invariants()
         self.loaded.check_invariants()
@@ -430,14 +514,21 @@ class Memory:
         kinds = states(entries)
         self._check_frames(positions, entries, kinds == PageState.IN_CORE)
         slots = numbers(entries[kinds == PageState.ON_SWAP])
+        self.swap.shares.check_invariants(slots)
         leaving = [eviction.slots for eviction in self.evictions]
-        expected = np.sort(np.concatenate([slots, *leaving, *(cut.slots for cut in self.cuts)]))
+        moving = [cut.slots for cut in self.cuts]
+        expected = np.sort(np.concatenate([np.unique(slots), *leaving, *moving]))
         require(np.array_equal(expected, self.swap.in_use()), "slots used and referenced differ")
 
     def _check_frames(
         self, positions: Entries, entries: Entries, held: npt.NDArray[np.bool_]
     ) -> None:
         frames = numbers(entries[held])
-        require(np.array_equal(self.frames.owner[frames], positions[held]), "frame owner is wrong")
+        self.frames.shares.check_invariants(frames)
         owned = np.flatnonzero(self.frames.owner)
-        require(np.array_equal(np.sort(frames), owned), "frames used and referenced differ")
+        require(np.array_equal(np.unique(frames), owned), "frames used and referenced differ")
+        owners = self.leaves.entries[self.frames.owner[owned]]
+        require(np.array_equal(owners, in_core(owned)), "frame owner is wrong")
+        found, which = self.sharing.names(owned)
+        require(np.array_equal(found, np.sort(positions[held])), "the kin do not name all sharers")
+        require(np.array_equal(in_core(owned[which]), self.leaves.entries[found]), "wrong names")

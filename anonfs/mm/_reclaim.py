@@ -7,7 +7,8 @@ others are picked.
 The frames picked are immutable until the I/O ends, so they are written from where they are; a page
 that is written meanwhile takes another frame, and the eviction finds it gone. Of the frames that
 stay with their pages, those that went to swap are freed, and those that could not be written are
-for a later eviction, which gets other slots::
+for a later eviction, which gets other slots. A frame that several entries name goes for all of them
+at once: they share the slot from then on::
 
     frames     3    4    5    9           sorted by inode and page
     zeros           x                     becomes NONE, takes no slot
@@ -82,16 +83,12 @@ class Eviction:
         self.slots = memory.swap.allocate(filled.size)
         self._zeros = frames[zeros]
         self._written = filled[: self.slots.size]
-        self._zero_positions = self._owners(self._zeros)
-        self._positions = self._owners(self._written)
+        self._overtaken: set[int] = set()
         self._sums = np.empty(0, np.int64)
         self._swapped = np.empty(0, np.int64)
         self._transfer: Transfer | None = None
         memory.frames.begin_io(self._zeros)
         memory.frames.begin_io(self._written)
-
-    def _owners(self, frames: Frames) -> Entries:
-        return self._memory.frames.owner[frames].astype(np.int64)
 
     @property
     def pages(self) -> int:
@@ -111,8 +108,7 @@ class Eviction:
 
     def overtake(self, frames: Frames) -> None:
         """Leave the pages in ``frames`` where they are, whatever is written of them."""
-        self._positions[np.isin(self._written, frames)] = 0
-        self._zero_positions[np.isin(self._zeros, frames)] = 0
+        self._overtaken.update(frames.tolist())
 
     def finish(self) -> None:
         """Publish the slots of the pages that were written, and free their frames.
@@ -124,18 +120,22 @@ class Eviction:
             return
         memory, transfer = self._memory, self._transfer
         memory.swap.settle(self.slots, transfer)
-        kept = transfer.done & self._still_there(self._written, self._positions)
+        kept = transfer.done & self._still_there(self._written)
         memory.swap.release(self.slots[~kept & ~transfer.failed])
-        entries = on_swap(self.slots[kept], self._sums[kept])
-        self._swapped = self._positions[kept]
-        self._publish(self._written[kept], self._swapped, entries)
-        empty = self._still_there(self._zeros, self._zero_positions)
-        positions = self._zero_positions[empty]
-        self._publish(self._zeros[empty], positions, np.zeros(positions.size, np.int64))
+        slots = self.slots[kept]
+        self._swapped, which = memory.sharing.names(self._written[kept])
+        if which.size > slots.size:
+            memory.swap.shares.add(slots, np.bincount(which) - 1)
+        self._publish(self._swapped, on_swap(slots, self._sums[kept])[which])
+        empty = self._zeros[self._still_there(self._zeros)]
+        positions, _ = memory.sharing.names(empty)
+        self._publish(positions, np.zeros(positions.size, np.int64))
+        memory.frames.release(self._written[kept])
+        memory.frames.release(empty)
         self._end()
         memory.counters.evictions += 1
-        memory.counters.swapped_out += int(np.count_nonzero(kept))
-        memory.counters.zero_pages += positions.size
+        memory.counters.swapped_out += slots.size
+        memory.counters.zero_pages += empty.size
 
     def swapped(self) -> "list[tuple[AnonInodeInfo, int, int]]":
         """The pages that are on swap now: runs of an inode's, the first page and their count.
@@ -149,7 +149,7 @@ class Eviction:
         for start, count in zip(starts, np.diff(starts, append=positions.size), strict=True):
             leaf, low = divmod(int(positions[start]), ENTRIES_PER_LEAF)
             first = leaves.index(leaf) * ENTRIES_PER_LEAF + low
-            runs.append((leaves.owner(leaf), first, int(count)))
+            runs += [(info, first, int(count)) for info in leaves.owners(leaf)]
         return _joined(runs)
 
     def abandon(self) -> None:
@@ -162,24 +162,27 @@ class Eviction:
         self._memory.frames.end_io(self._written)
         self._memory.evictions.discard(self)
 
-    def _still_there(self, frames: Frames, positions: Entries) -> npt.NDArray[np.bool_]:
-        owners = self._memory.frames.owner[frames]
-        there: npt.NDArray[np.bool_] = (positions != 0) & (owners == positions)
+    def _still_there(self, frames: Frames) -> npt.NDArray[np.bool_]:
+        """Which of ``frames`` hold a page: one that is in I/O is not taken for another."""
+        there: npt.NDArray[np.bool_] = self._memory.frames.owner[frames] != 0
+        if self._overtaken:
+            there &= ~np.isin(frames, list(self._overtaken))
         return there
 
-    def _publish(self, frames: Frames, positions: Entries, entries: Entries) -> None:
+    def _publish(self, positions: Entries, entries: Entries) -> None:
+        """Store ``entries``, of pages that were in core, at ``positions``, which are ascending."""
         if not entries.size:
             return
-        memory, gone = self._memory, not entries[0]
-        memory.leaves.entries[positions] = entries
-        memory.frames.release(frames)
+        leaves, gone = self._memory.leaves, not entries[0]
+        leaves.entries[positions] = entries
         for leaf, count in _tally(positions >> LEAF_SHIFT):
-            info = memory.leaves.owner(leaf)
-            info.in_core -= count
-            if gone:
-                info.release_if_empty(memory.leaves.index(leaf))
-            else:
-                info.on_swap += count
+            index = leaves.index(leaf)
+            for info in leaves.owners(leaf):
+                info.in_core -= count
+                if gone:
+                    info.release_if_empty(index)
+                else:
+                    info.on_swap += count
 
 
 def _joined(
@@ -210,7 +213,7 @@ def _zeros(arena: FrameArena, frames: Frames) -> npt.NDArray[np.bool_]:
     return zeros
 
 
-def movable(frames: FrameArena, entries: Entries) -> Frames:
-    """The frames that ``entries`` name and that may go to swap now."""
-    held = numbers(entries[states(entries) == PageState.IN_CORE])
-    return held[frames.movable(held)]
+def movable(frames: FrameArena, entries: Entries) -> Entries:
+    """Which of ``entries`` name a frame that may go to swap now."""
+    held = np.flatnonzero(states(entries) == PageState.IN_CORE)
+    return held[frames.movable(numbers(entries[held]))]

@@ -9,6 +9,7 @@ from anonfs.swap._area import SwapArea
 from anonfs.swap._async_reads import AsyncReads
 from anonfs.swap._buffers import aligned_pages
 from anonfs.swap._checksum import checksum, checksums
+from anonfs.swap._shares import Shares
 from anonfs.swap._store import FileStore, MemoryStore, SwapStore
 from anonfs.swap._transfer import Transfer
 
@@ -16,6 +17,7 @@ __all__ = [
     "AsyncReads",
     "FileStore",
     "MemoryStore",
+    "Shares",
     "SwapArea",
     "SwapStore",
     "Transfer",

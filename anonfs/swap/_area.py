@@ -8,6 +8,8 @@ the bytes of the slot's next owner, so it can be allocated again only when its r
     pinned          x           x             slots 2 and 4 are being read
     doomed          x                         and slot 2 was freed meanwhile
 
+A slot that several page entries name is shared, and freed when the last of them gives it up.
+
 All of it is called with the owner's lock held, but ``read_into`` and ``write_from``: they may be
 called by any thread at any time, for slots that the caller has pinned or allocated.
 """
@@ -22,6 +24,7 @@ from anonfs.errors import require
 from anonfs.swap._async_reads import AsyncReads
 from anonfs.swap._health import Health
 from anonfs.swap._pins import Pins
+from anonfs.swap._shares import Shares
 from anonfs.swap._slot_map import SlotMap
 from anonfs.swap._store import SwapStore
 from anonfs.swap._transfer import Transfer, read_slots, write_slots
@@ -42,6 +45,7 @@ class SwapArea:
         self._store = store
         self._map = SlotMap(min(store.size >> PAGE_SHIFT, NUMBERS - 1))
         self._pins = Pins()
+        self.shares = Shares(self._map.total)
         self._doomed: set[int] = set()
         self._health = Health(now)
         self.write_errors = 0
@@ -81,9 +85,14 @@ class SwapArea:
         return self._map.take(self._health.allowance(min(wanted, self._map.free)))
 
     def release(self, slots: Slots) -> None:
-        """Free ``slots``; those being read become free when their last reader unpins them."""
+        """One user less of ``slots`` (no number twice): those that have none now are free.
+
+        Those being read become free when their last reader unpins them.
+        """
         if not slots.size:
             return
+        if self.shares.total:
+            slots = slots[self.shares.drop(slots)]
         require(self._map.are_used(slots), "slot freed twice")
         being_read = self._pins.pinned(slots)
         doomed = slots[being_read].tolist()

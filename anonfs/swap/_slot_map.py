@@ -1,7 +1,7 @@
 """The slot map: one byte a slot, after the kernel's ``swap_map``, with a count for each cluster.
 
 Slots are numbered from 1; number 0 means none, so that a page entry that is zero can never name a
-slot. A byte is the number of page entries that name the slot, or says that there is no slot::
+slot. A byte says whether the slot is in use, or that there is no slot::
 
     slot       0    1    2    3    4  …  511 │ 512  513  …
     byte      255   1    1    0   255 …   0  │  0    0   …       slot 4 was retired

@@ -139,7 +139,7 @@ def _evict_what_was_rewritten() -> None:
         return in_core
 
     _patch(Memory, "_writable", writable)
-    _patch(FrameArena, "run_in_io", lambda *_: False)
+    _patch(FrameArena, "run_immutable", lambda *_: False)
     for module in (_reclaim, _swap_in):
         _patch(module, "checksums", lambda _, rows: np.zeros(rows.size, np.int64))
     _delay_swap()

@@ -110,8 +110,7 @@ class EngineMachine(RuleBasedStateMachine):
     @rule(which=_WHICH, size=st.integers(0, _PAGES * PAGE_SIZE), at=_ANY)
     def truncate(self, which: int, size: int, at: int) -> None:
         info = self.infos[which]
-        cut = self.memory.work_before_truncate(info, size)
-        if cut is not None:
+        while (cut := self.memory.work_before_truncate(info, size)) is not None:
             self.run_and_end(at)
             try:
                 cut.run()
@@ -120,6 +119,8 @@ class EngineMachine(RuleBasedStateMachine):
                 return
             self.run_and_end(at)
             cut.finish()
+            if self.memory.is_cut(info, size, cut):
+                break
         self.memory.truncate(info, size, cut)
         del self.models[which][size:]
 
