@@ -19,6 +19,7 @@ __all__ = [
     "Lock",
     "PageCounts",
     "PageRun",
+    "Parent",
     "Reap",
     "Reserved",
     "bounded_lines",
@@ -105,6 +106,25 @@ class Reap:
         if match is None:
             raise ValueError(f"{text!r} is not never, last-area or last-attach [PGID]")
         return cls(match[1].split()[0], int(match[2] or 0))
+
+
+@dataclass(frozen=True, slots=True)
+class Parent:
+    """``user.anonfs.parent``: the number of the inode that this one was copied from.
+
+    0 of one that was not, and of one whose parent is gone.
+    """
+
+    ino: int
+
+    def render(self) -> str:
+        """``INO`` or ``none``."""
+        return str(self.ino) if self.ino else "none"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """The parent that ``text`` names."""
+        return cls(0 if text.strip() == "none" else int(text))
 
 
 NEVER = Reap("never")

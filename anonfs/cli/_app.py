@@ -12,6 +12,7 @@ from typing import Annotated, cast
 import typer
 
 from anonfs import __version__
+from anonfs.cli._clone import clone
 from anonfs.cli._doctor import doctor
 from anonfs.cli._errors import USER_ERROR, CommandError, described
 from anonfs.cli._events import events
@@ -41,7 +42,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-for _command in (mount, umount, stat, ring, pages, events, ipcs, ipcrm, tour, doctor):
+for _command in (mount, umount, stat, ring, pages, clone, events, ipcs, ipcrm, tour, doctor):
     app.command()(_command)
 app.command(context_settings={"allow_interspersed_args": False})(shm_exec)
 

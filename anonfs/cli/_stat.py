@@ -55,6 +55,8 @@ def _show_file(looked: Looked, *, as_json: bool) -> None:
         f"dentry count {counts.dentry}: vm areas {counts.areas}, opens {counts.opens},"
         f" links {counts.links}; loaded PTEs {counts.loaded_ptes}"
     )
+    if looked.inspection.parent.ino:
+        console().print(f"copied from inode {looked.inspection.parent.ino}")
     reap = looked.inspection.reap
     if reap != NEVER:
         whose = f" of process group {reap.group}" if reap.group else ""
@@ -73,4 +75,5 @@ def _document(looked: Looked) -> dict[str, object]:
         "counts": asdict(looked.inspection.counts),
         "reap": looked.inspection.reap.render(),
         "locked": looked.inspection.locked,
+        "parent": looked.inspection.parent.ino or None,
     }

@@ -4,9 +4,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from anonfs.client import BadNameError, Inspection, NoMountError, connect, inspect
+from anonfs.client import BadNameError, Inspection, NoMountError, connect, inspect, mount_of
 
-__all__ = ["Looked", "located", "look"]
+__all__ = ["Looked", "located", "look", "placed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,17 @@ def located(file: str) -> Path:
     except (BadNameError, NoMountError):
         return path
     return named if named.exists() else path
+
+
+def placed(file: str) -> Path:
+    """The path that ``file``, which need not exist, means: itself in an anonfs, else below one."""
+    path = Path(file)
+    if path.is_absolute() or mount_of(path.parent) is not None:
+        return path
+    try:
+        return connect().path(file)
+    except (BadNameError, NoMountError):
+        return path
 
 
 def look(file: str) -> Looked:

@@ -17,6 +17,7 @@ machine's Python path. Every error is an ``OSError``; those that anonfs words it
 from anonfs.client._attach import attach
 from anonfs.client._choice import MOUNT_VARIABLE, default_mountpoint, find_mount
 from anonfs.client._client import Client, Entry, connect
+from anonfs.client._clone import clone
 from anonfs.client._errors import (
     BadNameError,
     ClientError,
@@ -67,6 +68,7 @@ __all__ = [
     "areas",
     "attach",
     "attaches",
+    "clone",
     "connect",
     "default_mountpoint",
     "find_mount",

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from anonfs.client._choice import find_mount
+from anonfs.client._clone import clone
 from anonfs.client._errors import NoMountError, explained
 from anonfs.client._file import File
 from anonfs.client._inspect import Inspection, Target, inspect, lock, reap, swap_out, unlock
@@ -168,6 +169,11 @@ class Client:
     def reap(self, target: Target, policy: str) -> None:
         """Decide when a file goes by itself, see `anonfs.client.reap`; relative paths are names."""
         reap(self._target(target), policy)
+
+    def clone(self, source: Target, name: Name, *, lazy: bool = False) -> None:
+        """A copy-on-write copy, see `anonfs.client.clone`; relative paths are names."""
+        self._require_device(self.mount.stat())
+        clone(self._target(source), self.path(name), lazy=lazy)
 
     def meminfo(self) -> MemInfo:
         """What the memory of the mount costs, see `anonfs.client.meminfo`."""

@@ -23,6 +23,7 @@ from anonfs.inspection import (
     Lock,
     PageCounts,
     PageRun,
+    Parent,
     Reap,
     Reserved,
     parse_lines,
@@ -79,6 +80,7 @@ class Inspection:
     counts: Counts
     reap: Reap
     locked: bool
+    parent: Parent
 
 
 def _handle(target: Target) -> str | os.PathLike[str] | int:
@@ -164,6 +166,7 @@ def inspect(target: Target) -> Inspection:
         counts=Counts.parse(value("count")),
         reap=Reap.parse(value("reap")),
         locked=Lock.parse(value("lock")).on,
+        parent=Parent.parse(value("parent")),
     )
 
 

@@ -4,6 +4,7 @@ It knows the engine below it and no process: who maps an inode is the business o
 each inode heads a share ring.
 """
 
+from anonfs.vfs._cloning import clone
 from anonfs.vfs._dentry import Dentry, DentryOperations
 from anonfs.vfs._directory import NAME_MAX
 from anonfs.vfs._filesystem import ROOT, FileSystem, NewInode
@@ -25,5 +26,6 @@ __all__ = [
     "ListLink",
     "NewInode",
     "Quotas",
+    "clone",
     "path_of",
 ]

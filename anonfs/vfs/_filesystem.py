@@ -15,6 +15,7 @@ from anonfs.errors import AnonfsError, require
 from anonfs.limits import Limits, Usage
 from anonfs.mm import Image, Memory, PageCut
 from anonfs.units import MAX_FILE_SIZE, Ino
+from anonfs.vfs._cloning import check_kin, forget_kin
 from anonfs.vfs._directory import Directory, check_name
 from anonfs.vfs._inode import Inode
 from anonfs.vfs._promising import Promising
@@ -150,11 +151,15 @@ class FileSystem:
     def delete(self, inode: Inode) -> None:
         """The last reference went: free the pages, the record and all that belongs to it."""
         require(not inode.names and not inode.opens, "an inode in use was deleted")
+        if inode.info is not None and self.on_delete is not None:
+            self.on_delete(inode)
+        self._free(inode)
+
+    def _free(self, inode: Inode) -> None:
         if inode.info is not None:
-            if self.on_delete is not None:
-                self.on_delete(inode)
             self.memory.delete(inode.info)
         self.promising.forget(inode)
+        forget_kin(self.inodes, inode)
         self._image.blobs.drop(inode.target)
         self._image.blobs.drop(inode.xattrs)
         del self.inodes[inode.ino]
@@ -162,14 +167,20 @@ class FileSystem:
 
     # -- making ----------------------------------------------------------------------------
 
-    def make(self, parent: int, name: bytes, new: NewInode) -> Inode:
-        """A new inode of any type under ``name``.
+    def make(
+        self,
+        parent: int,
+        name: bytes,
+        new: NewInode,
+        fill: Callable[[Inode], None] = lambda _: None,
+    ) -> Inode:
+        """A new inode of any type under ``name``; ``fill`` is called with it before it has that.
 
         In a setgid directory it gets the group of the directory, and a directory that bit too.
 
         Raises:
             AnonfsError: EEXIST, ENOSPC, ENAMETOOLONG, EINVAL for a name or a type that cannot be,
-                EDQUOT for one file too many of its user.
+                EDQUOT for one file too many of its user; and what ``fill`` raises.
         """
         above, directory = self._vacant(parent, name)
         if above.mode & stat.S_ISGID:
@@ -177,10 +188,11 @@ class FileSystem:
             new = NewInode(new.mode | inherited, new.uid, above.gid, new.rdev, new.target)
         inode = self._make(new, above.ino)
         try:
+            fill(inode)
             directory.add(name, inode.ino)
         except OSError:
             inode.nlink = 0
-            self.delete(inode)
+            self._free(inode)
             raise
         inode.place = above.ino, name
         inode.dentry.get()
@@ -445,6 +457,7 @@ class FileSystem:
         for ino, inode in self.inodes.items():
             named = links[ino] + (ino == ROOT)
             require(inode.names == named, f"inode {ino}: {inode.names} names, {named} in the image")
+            check_kin(self.inodes, inode)
         self.promising.check_invariants(list(self.inodes.values()))
         require(self._image.inodes.live_rows() == sorted(self.inodes), "inodes differ from image")
 

@@ -52,12 +52,15 @@ class Inode:
     ``place`` is where it was last given a name, for `path_of`.
     ``was_mapped`` says that one of the opens had a mapping for certain, see `Reaping`.
     ``attaches`` is of the areas, see `LastAttaches`.
+    ``parent`` is the inode that it was copied from, while there is that, or 0; ``copies`` are
+    those of which it is the parent, see `clone`.
     """
 
     __slots__ = (
         "attaches",
         "base",
         "charged",
+        "copies",
         "dentry",
         "directory",
         "info",
@@ -83,6 +86,7 @@ class Inode:
     rdev = _Word(8)
     target = _Word(9)
     xattrs = _Word(10)
+    parent = _Word(11)
     locked = _Word(12)
 
     def __init__(self, image: Image, ino: Ino, operations: DentryOperations) -> None:
@@ -101,6 +105,7 @@ class Inode:
         self.writes = 0
         self.was_mapped = False
         self.attaches = NEVER_ATTACHED
+        self.copies: set[Inode] | None = None
 
     @property
     def is_regular(self) -> bool:

@@ -136,6 +136,13 @@ class Promising:
             self._quotas.refund(inode.uid, Usage(pages=spare))
             inode.charged -= spare
 
+    def cover(self, inode: Inode) -> None:
+        """Promise ``inode`` what it needs as it is, and charge it.
+
+        Raises AnonfsError: ENOSPC, EDQUOT.
+        """
+        self._reserve(inode, pages_for(inode.size), self._needed(inode))
+
     def _raise_to(self, inode: Inode, pages: int) -> None:
         if pages <= inode.promised:
             return

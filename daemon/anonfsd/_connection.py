@@ -57,7 +57,7 @@ class Connection:
         paging: Paging,
         events: EventStreams,
         reads: AsyncReads | None,
-        granted: Callable[[int], None],
+        granted: Callable[[int, int], None],
     ) -> None:
         self._device = device
         self._operations = operations

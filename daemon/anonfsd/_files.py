@@ -18,10 +18,11 @@ _T = TypeVar("_T")
 
 @dataclass(slots=True)
 class OpenFile:
-    """An open file description; ``pid`` opened it."""
+    """An open file description; ``pid`` opened it, and ``writes`` if it is not only to read."""
 
     inode: Inode
     pid: int
+    writes: bool
 
 
 @dataclass(slots=True)

@@ -13,7 +13,8 @@ while, and so does setxattr(2) until it is answered::
                                        drops pages
       ◀── the answer ◀──────────────── the end of `held`
 
-A swap-out on request holds the lock anyhow, since it is a SETXATTR itself.
+Each user has a lock and a thread of his own: what he is granted must not be another's. A swap-out
+on request holds the lock anyhow, since it is a SETXATTR itself.
 """
 
 import contextlib
@@ -37,12 +38,16 @@ _NOT_GRANTED = 0
 
 
 class InodeLock:
-    """Takes the lock of one inode at a time of the mount connected by ``device``."""
+    """Takes the lock of one inode at a time of the mount connected by ``device``.
+
+    ``thread`` is the id of the thread that waits for locks, once it has started.
+    """
 
     def __init__(self, device: int, files: OwnFiles) -> None:
         self._device = device
         self._files = files
         self._asked: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self.thread = 0
         self._answers: queue.SimpleQueue[int] = queue.SimpleQueue()
 
     def start(self) -> None:
@@ -71,6 +76,7 @@ class InodeLock:
         self._answers.put(unique)
 
     def _serve(self) -> None:
+        self.thread = threading.get_native_id()
         while True:
             ino = self._asked.get()
             try:

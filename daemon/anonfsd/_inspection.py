@@ -24,6 +24,7 @@ from anonfs.inspection import (
     Lock,
     PageCounts,
     PageRun,
+    Parent,
     Reap,
     Reserved,
     bounded_lines,
@@ -85,6 +86,7 @@ class Inspection:
         b"attaches",
         b"reap",
         b"lock",
+        b"parent",
     )
 
     def __init__(
@@ -98,7 +100,7 @@ class Inspection:
         self._waiting = 0
         self._limiter = trio.CapacityLimiter(_THREADS)
         pages = self._kind, self._pages, self._reserved, self._pagemap
-        others = self._ring, self._count, self._attaches, self._reap, self._locked
+        others = self._ring, self._count, self._attaches, self._reap, self._locked, self._parent
         self._readers = dict(zip(self.READABLE, (*pages, *others), strict=True))
 
     @staticmethod
@@ -252,6 +254,10 @@ class Inspection:
     @staticmethod
     async def _locked(inode: Inode, _uid: int) -> Iterable[Line]:
         return [Lock(on=bool(inode.locked))]
+
+    @staticmethod
+    async def _parent(inode: Inode, _uid: int) -> Iterable[Line]:
+        return [Parent(inode.parent)]
 
 
 def _require_owner(inode: Inode, caller: Caller) -> None:

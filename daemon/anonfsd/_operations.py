@@ -9,6 +9,7 @@ checked: a wrong one is answered with an errno.
 import contextlib
 import errno
 import itertools
+import os
 import stat
 from collections.abc import Callable, Sequence
 
@@ -33,6 +34,7 @@ from pyfuse3 import (
 from anonfs.units import PAGE_SIZE, Ino
 from anonfs.vfs import NAME_MAX, FileSystem, Inode, NewInode
 from anonfsd._answers import answered
+from anonfsd._cloning import CLONE, Cloner, Cloning
 from anonfsd._entries import attributes
 from anonfsd._files import Handles, OpenDirectory, OpenFile
 from anonfsd._inspection import Caller, Inspection
@@ -49,8 +51,9 @@ _TRUNCATE_THREADS = 4
 class Operations(pyfuse3.Operations):
     """A mount of ``filesystem``.
 
-    ``rings``, ``inspection``, ``paging`` and ``reclaim`` are set before the first request, for the
-    circle has to be closed somewhere: reclaim needs the connection, and that needs its handlers.
+    ``rings``, ``inspection``, ``paging``, ``reclaim`` and ``cloning`` are set before the first
+    request, for the circle has to be closed somewhere: reclaim needs the connection, and that needs
+    its handlers.
     ``on_failure`` is called when the state turns out to be broken.
     """
 
@@ -62,6 +65,7 @@ class Operations(pyfuse3.Operations):
     inspection: Inspection
     paging: Paging
     reclaim: Reclaim
+    cloning: Cloning
 
     def __init__(self, filesystem: FileSystem, on_failure: Callable[[], None]) -> None:
         super().__init__()
@@ -113,10 +117,9 @@ class Operations(pyfuse3.Operations):
         ctx: RequestContext,
     ) -> tuple[FileInfo, EntryAttributes]:
         """CREATE: make a file and open it."""
-        del flags
         new = NewInode(stat.S_IFREG | stat.S_IMODE(mode), ctx.uid, ctx.gid)
         inode = self.filesystem.make(parent_inode, name, new)
-        return self._open(inode, ctx), self._entry(inode)
+        return self._open(inode, flags, ctx), self._entry(inode)
 
     @answered
     async def mknod(
@@ -253,15 +256,18 @@ class Operations(pyfuse3.Operations):
     @answered
     async def open(self, inode: InodeT, flags: FlagT, ctx: RequestContext) -> FileInfo:
         """OPEN; where it truncates, a SETATTR has come before."""
-        del flags
-        return self._open(self.filesystem.inode(inode), ctx)
+        return self._open(self.filesystem.inode(inode), flags, ctx)
 
-    def _open(self, inode: Inode, ctx: RequestContext) -> FileInfo:
-        file = OpenFile(inode, ctx.pid)
+    def _open(self, inode: Inode, flags: FlagT, ctx: RequestContext) -> FileInfo:
+        file = OpenFile(inode, ctx.pid, flags & os.O_ACCMODE != os.O_RDONLY)
         self.filesystem.open(inode)
         self.rings.note_open(ctx.pid)
         # The page cache stays: nothing but the kernel's own requests changes a file.
         return FileInfo(fh=self.files.add(file), keep_cache=True)
+
+    def may_be_stored_to(self, inode: Inode) -> bool:
+        """Whether somebody has ``inode`` open to write, or has a mapping made when it was."""
+        return any(file.writes and file.inode is inode for file in self.files)
 
     @answered
     async def flush(self, fh: FileHandleT) -> None:
@@ -351,7 +357,10 @@ class Operations(pyfuse3.Operations):
     ) -> None:
         """SETXATTR."""
         written = self.filesystem.inode(inode)
-        if self.inspection.owns(name):
+        if name == CLONE and written.directory is not None:
+            with self.inspection.long_request():
+                await self.cloning.clone(written, value, Cloner(ctx.uid, ctx.gid, ctx.pid))
+        elif self.inspection.owns(name):
             await self.inspection.set(written, name, value, Caller(ctx.uid, ctx.pid))
         else:
             self.filesystem.xattrs.set(written, name, value)

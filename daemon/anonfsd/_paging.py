@@ -13,13 +13,23 @@ from collections.abc import Callable
 from typing import Protocol
 
 from anonfs.errors import AnonfsError
-from anonfs.mm import AnonInodeInfo, BadPageError, Budget, OnePageRead, PageCut, Streams, Work
+from anonfs.mm import (
+    AnonInodeInfo,
+    BadPageError,
+    Budget,
+    LoadedPages,
+    OnePageRead,
+    PageCut,
+    Streams,
+    Work,
+)
 from anonfs.units import PAGE_SHIFT, Ino, pages_for
 from anonfs.vfs import FileSystem, Inode
 from anonfs.vm import ToldOperations
 from anonfsd._answers import Failing, errno_for
 from anonfsd._engine_lock import EngineLock
 from anonfsd._reclaim import Reclaim
+from anonfsd._standstill import Standstill, StoppedRead, Waiting
 
 __all__ = ["Paging", "Receiver"]
 
@@ -41,8 +51,31 @@ class Receiver(Protocol):
     def let_lead(self) -> None:
         """This thread is going to wait."""
 
+    def later(self) -> Waiting:
+        """What answers the request when this thread has long taken another one."""
+
     def begin(self, read: OnePageRead) -> bool:
         """Have ``read`` done and `Paging.end_read` called then, by whoever receives; or False."""
+
+
+class _Late:
+    """The receiver of a READ that was stopped: it does nothing else meanwhile."""
+
+    def __init__(self, waiting: Waiting) -> None:
+        self.reply = waiting.reply
+        self._waiting = waiting
+
+    def let_lead(self) -> None:
+        """It does not lead."""
+
+    def later(self) -> Waiting:
+        """It is late already."""
+        return self._waiting
+
+    def begin(self, read: OnePageRead) -> bool:
+        """It reads by itself."""
+        del read
+        return False
 
 
 class Paging:
@@ -71,8 +104,14 @@ class Paging:
         self._read_ahead = read_ahead
         self._operations = operations
         self._streams = Streams(min(_LARGEST_WINDOW, budget.pages // 32))
+        self.standstill = Standstill()
         self._held = 0
         self._told: dict[Ino, set[tuple[int, int]]] = {}
+
+    @property
+    def loaded(self) -> LoadedPages:
+        """What the kernel's page cache holds."""
+        return self._memory.loaded
 
     def serves(self, ino: int) -> bool:
         """Whether ``ino`` is a file with pages."""
@@ -81,24 +120,34 @@ class Paging:
 
     # -- reading ---------------------------------------------------------------------------
 
-    def read(self, ino: int, offset: int, size: int, thread: Receiver, *, own: bool) -> int:
+    def read(
+        self, ino: int, offset: int, size: int, thread: Receiver, *, own: bool, late: bool = False
+    ) -> int:
         """Answer a READ; with ``own`` that of a file that the daemon has open itself.
 
-        A short answer would move the end of the file: all there is is given.
+        A short answer would move the end of the file: all there is is given. A standstill stops it,
+        unless it is ``late`` already.
         """
         try:
-            self._read(ino, offset, size, thread, own=own)
+            self._read(ino, offset, size, thread, own=own, late=late)
         except Exception as error:  # noqa: BLE001  whatever it is, the kernel waits for an answer
             return errno_for(self._failing, "read", error)
         return 0
 
-    def _read(self, ino: int, offset: int, size: int, thread: Receiver, *, own: bool) -> None:
+    def _read(
+        self, ino: int, offset: int, size: int, thread: Receiver, *, own: bool, late: bool
+    ) -> None:
         with self._lock:
             inode, info = self._pages_of(ino)
             first = offset >> PAGE_SHIFT
-            if self._budget.is_exceeded and not own:
-                self._hold_back(info, first, pages_for(offset + size) - first, thread)
-                inode, info = self._pages_of(ino)
+            if not late:
+                if self._stops(info, offset, size, thread, own=own):
+                    return
+                if self._budget.is_exceeded and not own:
+                    self._hold_back(info, first, pages_for(offset + size) - first, thread)
+                    inode, info = self._pages_of(ino)
+                    if self._stops(info, offset, size, thread, own=own):
+                        return
             size = min(size, inode.size - offset)
             if size <= 0:
                 thread.reply(b"")
@@ -120,6 +169,25 @@ class Paging:
             thread.let_lead()
             self.perform(found)
         thread.reply(found.data)
+
+    def _stops(
+        self, info: AnonInodeInfo, offset: int, size: int, thread: Receiver, *, own: bool
+    ) -> bool:
+        """Whether a standstill stops a READ, which is answered when it is over."""
+        if self.standstill.info is not info:
+            return False
+        first = offset >> PAGE_SHIFT
+        pages = first, pages_for(offset + size) - first
+        read = StoppedRead(info.ino, offset, size, own, pages, thread.later())
+        return self.standstill.stops(read)
+
+    def go_on(self, reads: list[StoppedRead]) -> None:
+        """Answer READs that were stopped by a standstill; for a thread, without the lock."""
+        for read in reads:
+            late = _Late(read.waiting)
+            error = self.read(read.ino, read.offset, read.size, late, own=read.own, late=True)
+            if error:
+                read.waiting.reply_error(error)
 
     def end_read(self, read: OnePageRead, page: memoryview, error: OSError | None) -> int:
         """The ``page`` of a read that was begun has come, or not: then its data are the answer."""

@@ -12,7 +12,8 @@ with the help of nobody but the disk: so there is always one that can go on.
 import errno
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from anonfs.errors import AnonfsError
 from anonfs.mm import EVICTION_BATCH, AnonInodeInfo, Budget, Eviction, Unload
@@ -140,6 +141,10 @@ class Reclaim:
         self._files.forget(inode.ino)
         self._unload_wanted.notify_all()
 
+    def close_soon(self) -> None:
+        """A file of our own was opened, and is not to stay open."""
+        self._unload_wanted.notify_all()
+
     # -- unloading -------------------------------------------------------------------------
 
     def _unload_for_ever(self) -> None:
@@ -211,6 +216,26 @@ class Reclaim:
                 self._filesystem.promising.take_back(inode, holes)
             self.room.notify_all()
 
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep pages from being unloaded by others; taken after the lock of an inode."""
+        with self._one_unload:
+            yield
+
+    def unload(self, info: AnonInodeInfo, first: int, count: int) -> None:
+        """Have ``count`` pages from ``first`` leave the page cache; for a thread that is `alone`.
+
+        The lock of the inode is held. Raises OSError: a write-back failed.
+        """
+        with self._lock:
+            unload = self._memory.loaded.begin_range(info, first, count)
+            self.room.notify_all()  # READs of these pages are not to wait any longer
+        try:
+            self._drop(unload, [])
+        finally:
+            with self._lock:
+                self.close_soon()
+
     def swap_out(self, inode: Inode, first: int, last: int) -> None:
         """Have pages ``first`` to ``last`` leave the page cache and core; for a thread.
 
@@ -221,15 +246,8 @@ class Reclaim:
         info = inode.info
         if info is None or info.locked:
             return
-        with self._one_unload:
-            with self._lock:
-                unload = self._memory.loaded.begin_range(info, first, last - first + 1)
-                self.room.notify_all()  # READs of these pages are not to wait any longer
-            try:
-                self._drop(unload, [])
-            finally:
-                with self._lock:
-                    self._unload_wanted.notify_all()  # It closes what was opened.
+        with self.alone():
+            self.unload(info, first, last - first + 1)
         with self._lock:
             while first <= last:
                 first = self._swap_out_some(info, first, last)

@@ -46,7 +46,7 @@ __all__ = ["Requests"]
 
 log = logging.getLogger(__name__)
 
-_OPEN, _READ, _WRITE, _RELEASE, _SETXATTR, _FALLOCATE = 14, 15, 16, 18, 21, 43
+_OPEN, _READ, _WRITE, _RELEASE, _FSYNC, _SETXATTR, _FALLOCATE = 14, 15, 16, 18, 20, 21, 43
 _IN = struct.Struct("=IIQQIII")  # len, opcode, unique, nodeid, uid, gid, pid
 _IN_SIZE = 40
 _RANGE = struct.Struct("=QQII")  # fuse_read_in, fuse_write_in: fh, offset, size, flags
@@ -55,7 +55,7 @@ _FALLOCATE_IN = struct.Struct("=QQQI")  # fh, offset, length, mode
 _OUT = struct.Struct("=IiQ")  # len, error, unique
 _WRITE_OUT = struct.Struct("=II")
 _OPEN_OUT = struct.Struct("=QII")  # fh, open_flags
-_RELEASE_IN = struct.Struct("=Q")  # fh
+_FH = struct.Struct("=Q")  # the first of fuse_release_in and of fuse_fsync_in
 _KEEP_CACHE, _NOFLUSH = 1 << 1, 1 << 5
 _WRITE_CACHE = 1 << 0
 _OWN_HANDLE = 1 << 63
@@ -71,8 +71,8 @@ class Requests:
     """Takes requests from ``device``; what ``paging`` and ``events`` do not answer: ``others``.
 
     ``reads`` reads single pages from swap; without it they wait in threads, as many pages do.
-    ``granted`` is called with the number of a SETXATTR of the daemon's own, and answers it later;
-    ``on_end``, by a thread, once the connection is gone.
+    ``granted`` is called with the number of a SETXATTR of the daemon's own and the thread that made
+    it, and answers it later; ``on_end``, by a thread, once the connection is gone.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Requests:
         paging: Paging,
         events: EventStreams,
         reads: AsyncReads | None,
-        granted: Callable[[int], None],
+        granted: Callable[[int, int], None],
         on_end: Callable[[], None],
     ) -> None:
         self._device = device
@@ -199,7 +199,7 @@ class _Worker:
         others: socket.socket,
         paging: Paging,
         events: EventStreams,
-        granted: Callable[[int], None],
+        granted: Callable[[int, int], None],
         lead: _Lead,
     ) -> None:
         self._device = device
@@ -226,6 +226,10 @@ class _Worker:
                 self._take()
         finally:
             self.let_lead()
+
+    def later(self) -> "_Later":
+        """What answers the request that was taken last, whenever."""
+        return _Later(self._device, self._unique)
 
     def begin(self, read: OnePageRead) -> bool:
         """Have ``read`` done while this thread goes on leading, if that can be."""
@@ -267,11 +271,12 @@ class _Worker:
         if opcode == _OPEN and is_own_thread(pid):
             self.reply(_OPEN_OUT.pack(_OWN_HANDLE, _KEEP_CACHE | _NOFLUSH, 0))
         elif (
-            opcode == _RELEASE and _RELEASE_IN.unpack_from(self._header, _IN_SIZE)[0] == _OWN_HANDLE
+            opcode in {_RELEASE, _FSYNC}
+            and _FH.unpack_from(self._header, _IN_SIZE)[0] == _OWN_HANDLE
         ):
             self.reply(b"")
         elif opcode == _SETXATTR and is_own_thread(pid):
-            self._granted(self._unique)
+            self._granted(self._unique, pid)
         else:
             return False
         return True
@@ -307,14 +312,10 @@ class _Worker:
 
     def reply(self, data: bytes | memoryview) -> None:
         """Answer the request that was taken last."""
-        size = len(data)
-        header = _OUT.pack(_OUT.size + size, 0, self._unique)
-        with contextlib.suppress(FileNotFoundError):  # withdrawn
-            os.writev(self._device, [header, data] if size else [header])
+        _reply(self._device, self._unique, data)
 
     def _reply_error(self, error: int) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            os.write(self._device, _OUT.pack(_OUT.size, -error, self._unique))
+        _reply_error(self._device, self._unique, error)
 
     def _pass_on(self, size: int) -> None:
         rest = size - _FAULT_SIZE
@@ -322,3 +323,33 @@ class _Worker:
             self._others.send(memoryview(self._header)[:size])
         else:
             self._others.sendmsg([self._header, self._payload[:rest]])
+
+
+class _Later:
+    """Answers a request by its number; for any thread."""
+
+    def __init__(self, device: int, unique: int) -> None:
+        self._device = device
+        self._unique = unique
+
+    def reply(self, data: bytes | memoryview) -> None:
+        """Answer it; the connection may be gone by now."""
+        with contextlib.suppress(OSError):
+            _reply(self._device, self._unique, data)
+
+    def reply_error(self, error: int) -> None:
+        """Answer it with an errno."""
+        with contextlib.suppress(OSError):
+            _reply_error(self._device, self._unique, error)
+
+
+def _reply(device: int, unique: int, data: bytes | memoryview) -> None:
+    size = len(data)
+    header = _OUT.pack(_OUT.size + size, 0, unique)
+    with contextlib.suppress(FileNotFoundError):  # withdrawn
+        os.writev(device, [header, data] if size else [header])
+
+
+def _reply_error(device: int, unique: int, error: int) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.write(device, _OUT.pack(_OUT.size, -error, unique))

@@ -24,6 +24,7 @@ from anonfs.vm import EventLog, MappedInode, ShareRing, ToldOperations
 from anonfsd._attach_server import AttachServer
 from anonfsd._attachments import Attachments
 from anonfsd._audience import Audience
+from anonfsd._cloning import Cloning
 from anonfsd._connection import Connection
 from anonfsd._engine_lock import EngineLock
 from anonfsd._event_streams import EventStreams
@@ -49,6 +50,7 @@ from anonfsd._reaper import Reaper
 from anonfsd._reclaim import Reclaim
 from anonfsd._refusal import FirstRefusal
 from anonfsd._rings import Rings
+from anonfsd._stopping import Stopping
 from anonfsd._tier import tier_line
 from anonfsd._tree import EVENTS, Tree
 from anonfsd._tree_operations import TreeOperations
@@ -135,7 +137,7 @@ class _Server:
         files = OwnFiles(mounted, self._tuning)
         self._operations = operations = TreeOperations(self._filesystem, self._end_soon)
         unloading = Unloading(device, files)
-        self._inode_lock = inode_lock = InodeLock(device, files)
+        self._inode_locks = inode_lock, clone_lock = [InodeLock(device, files) for _ in range(2)]
         operations.reclaim = self._reclaim = Reclaim(
             self._filesystem, self.lock, budget, unloading, files, inode_lock, operations, told
         )
@@ -150,9 +152,19 @@ class _Server:
             told,
         )
         self._locking = Locking(self._filesystem, self.lock, self._reclaim, paging.perform)
+        operations.cloning = Cloning(
+            self._filesystem,
+            self.lock,
+            Stopping(self.lock, paging, self._reclaim, unloading),
+            self._reclaim,
+            unloading,
+            clone_lock,
+            mounted.device,
+            operations.may_be_stored_to,
+        )
         reads = swap.async_reads(_READS)
         self._connection = Connection(
-            device, self._operations, paging, self._events, reads, inode_lock.granted
+            device, self._operations, paging, self._events, reads, self._grant
         )
 
     @property
@@ -174,7 +186,8 @@ class _Server:
         self._token = trio.lowlevel.current_trio_token()
         await self._connection.negotiate()
         self._tuning.apply()
-        self._inode_lock.start()
+        for inode_lock in self._inode_locks:
+            inode_lock.start()
         self._reclaim.start()
         self._read_ahead.start()
         self._events.start()
@@ -195,6 +208,12 @@ class _Server:
         known = self._filesystem.inodes.get(inode.ino)
         path = path_of(self._filesystem.inodes, known) if known is inode else None
         return None if path is None else os.fsdecode(path)
+
+    def _grant(self, unique: int, thread: int) -> None:
+        """One of the threads that wait for locks of inodes has one."""
+        for inode_lock in self._inode_locks:
+            if inode_lock.thread == thread:
+                inode_lock.granted(unique)
 
     def _end_soon(self) -> None:
         """The state is broken; called by any thread."""

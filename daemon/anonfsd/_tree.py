@@ -9,7 +9,7 @@
     └── inodes/
         └── 17/                 a regular file, by its inode number
             ├── its attributes: kind, pages, reserved, pagemap, ring, count, attaches,
-            │   reap, lock
+            │   reap, lock, parent
             └── name            how it can be reached
 
 Nodes are made when they are asked for and nobody holds them: what a node is lies in its number,

@@ -13,6 +13,7 @@ VALUES = {
     "kind": "shared\n",
     "reap": "never",
     "lock": "off",
+    "parent": "none",
     "pages": "total=3 none=1 in_core=1 on_swap=1\n",
     "reserved": "pages=2\n",
     "pagemap": "0-0 in_core\n1-1 on_swap\n2-2 none\n",
@@ -67,6 +68,12 @@ def test_stat_of_a_locked_file(run: Run, file: Path, monkeypatch: pytest.MonkeyP
     assert json.loads(run("stat", file, "--json").out)["locked"]
 
 
+def test_stat_of_a_copy(run: Run, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(VALUES, "parent", "17")
+    assert run("stat", file).out.splitlines()[-1] == "copied from inode 17"
+    assert json.loads(run("stat", file, "--json").out)["parent"] == 17
+
+
 def test_stat_as_json(run: Run, file: Path) -> None:
     assert json.loads(run("stat", file, "--json").out) == {
         "path": str(file),
@@ -77,6 +84,7 @@ def test_stat_as_json(run: Run, file: Path) -> None:
         "counts": {"dentry": 4, "areas": 2, "opens": 1, "links": 1, "loaded_ptes": 7},
         "reap": "never",
         "locked": False,
+        "parent": None,
     }
 
 

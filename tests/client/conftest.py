@@ -51,6 +51,7 @@ def attributes(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
         "user.anonfs.count": "dentry=3 areas=2 opens=0 links=1 loaded_ptes=5\n",
         "user.anonfs.reap": "never\n",
         "user.anonfs.lock": "off\n",
+        "user.anonfs.parent": "7\n",
     }
 
     def getxattr(_file: object, name: str) -> bytes:

@@ -19,7 +19,7 @@ from anonfs.client import (
     reap_policy,
     swap_out,
 )
-from anonfs.inspection import NEVER, Area, Counts, PageCounts, PageRun, Reserved
+from anonfs.inspection import NEVER, Area, Counts, PageCounts, PageRun, Parent, Reserved
 
 
 @pytest.mark.usefixtures("attributes")
@@ -34,6 +34,7 @@ def test_every_attribute_is_typed(fake_mount: Path) -> None:
     assert seen.counts == Counts(3, 2, 0, 1, 5)
     assert seen.reserved == Reserved(4)
     assert seen.reap == NEVER
+    assert seen.parent == Parent(7)
 
 
 @pytest.mark.usefixtures("attributes")

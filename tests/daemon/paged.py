@@ -73,15 +73,24 @@ class FakeReceiver:
 
     def __init__(self, reads: AsyncReads | None = None) -> None:
         self.replies: list[bytes] = []
+        self.errors: list[int] = []
+        self.on_reply: Callable[[], None] = lambda: None
         self.let = False
         self._reads = reads
         self._begun: list[OnePageRead] = []
 
     def reply(self, data: bytes | memoryview) -> None:
         self.replies.append(bytes(data))
+        self.on_reply()
+
+    def reply_error(self, error: int) -> None:
+        self.errors.append(error)
 
     def let_lead(self) -> None:
         self.let = True
+
+    def later(self) -> "FakeReceiver":
+        return self
 
     def begin(self, read: OnePageRead) -> bool:
         if self._reads is None or read.begin(self._reads) is None:
@@ -142,6 +151,8 @@ class FakeUnloading:
         self.gate = threading.Event()
         self.gate.set()
         self.entered = threading.Semaphore(0)
+        self.forgotten: list[int] = []
+        self.settled: list[int] = []
         self.paging: Paging | None = None
         self.before: Callable[[int, list[tuple[int, int]]], None] = lambda _ino, _runs: None
         self._files = files
@@ -156,6 +167,16 @@ class FakeUnloading:
         for first, count in runs:
             self._write_back(ino, first, count)
         self.dropped.append((ino, runs))
+
+    def write_back(self, ino: int, runs: list[tuple[int, int]]) -> None:
+        for first, count in runs:
+            self._write_back(ino, first, count)
+
+    def settle(self, ino: int) -> None:
+        self.settled.append(ino)
+
+    def forget_attributes(self, ino: int) -> None:
+        self.forgotten.append(ino)
 
     def _write_back(self, ino: int, first: int, count: int) -> None:
         """A WRITE of each dirty page of a range."""

@@ -11,7 +11,7 @@ from anonfs.vfs import Inode
 from anonfsd._files import Handles, OpenDirectory, OpenFile
 
 INODE = cast("Inode", SimpleNamespace(ino=Ino(7)))
-FILE = OpenFile(INODE, pid=1)
+FILE = OpenFile(INODE, pid=1, writes=True)
 DIRECTORY = OpenDirectory(INODE, [])
 
 

@@ -22,6 +22,7 @@ from anonfsd._requests import Requests
 from tests.daemon.paged import soon
 
 _GETATTR, _OPEN, _READ, _WRITE, _RELEASE, _SETXATTR, _INTERRUPT = 3, 14, 15, 16, 18, 21, 36
+_FSYNC = 20
 _FALLOCATE = 43
 _FILE, _OTHER, _EVENTS = 7, 8, 9
 _SECONDS = 20
@@ -127,7 +128,7 @@ class Kernel:
             paging,
             events,
             reads,
-            self.granted.append,
+            lambda unique, _: self.granted.append(unique),
             self.ended.set,
         )
         self.requests.start()
@@ -224,6 +225,7 @@ def test_a_file_of_our_own(kernel: Kernel) -> None:
     assert flags == 1 << 1 | 1 << 5, "FOPEN_KEEP_CACHE, FOPEN_NOFLUSH"
     kernel.call(_READ, fault(0, 1, fh=handle), pid=me)
     assert kernel.paging.reads == [(_FILE, 0, 1, True)]
+    assert kernel.call(_FSYNC, struct.pack("=QII", handle, 1, 0), pid=me) == (0, b"")
     release = struct.pack("=QIIQ", handle, os.O_RDONLY, 0, 0)
     assert kernel.call(_RELEASE, release) == (0, b""), "in the name of nobody"
 
@@ -232,6 +234,7 @@ def test_files_of_others_are_passed_on(kernel: Kernel) -> None:
     for opcode, body in (
         (_OPEN, struct.pack("=II", os.O_RDWR, 0)),
         (_RELEASE, struct.pack("=QIIQ", 3, os.O_RDWR, 0, 0)),
+        (_FSYNC, struct.pack("=QII", 3, 1, 0)),
     ):
         sent = kernel.send(opcode, body)
         assert kernel.pyfuse.recv(1 << 20) == sent

@@ -1,8 +1,43 @@
 """The calls that unloading makes of the kernel."""
 
+import errno
+import os
+import struct
+from typing import Any
+
 import pytest
 
-from anonfsd._unloading import _spans
+from anonfs.errors import AnonfsError
+from anonfsd._unloading import Unloading, _spans
+
+
+class NoFiles:
+    """Files that cannot be opened."""
+
+    def __init__(self, error: int) -> None:
+        self._error = error
+
+    def open(self, _ino: int) -> Any:
+        raise AnonfsError(self._error)
+
+
+@pytest.mark.parametrize("error", [errno.EPERM, errno.ESTALE])
+def test_without_a_file_of_our_own_pages_are_written_back_by_being_dropped(error: int) -> None:
+    told, device = os.pipe()
+    files: Any = NoFiles(error)
+    unloading = Unloading(device, files)
+    unloading.write_back(7, [(0, 512)])
+    unloading.forget_attributes(1)
+    messages = [struct.unpack("=IiQQqq", os.read(told, 40)) for _ in range(2)]
+    assert messages == [(40, 2, 0, 7, 0, 0), (40, 2, 0, 1, -1, 0)]
+    os.close(told)
+    os.close(device)
+
+
+def test_a_write_back_that_fails_is_told() -> None:
+    files: Any = NoFiles(errno.EIO)
+    with pytest.raises(AnonfsError):
+        Unloading(-1, files).write_back(7, [])
 
 
 @pytest.mark.parametrize(

@@ -113,7 +113,7 @@ def test_unforeseen_errors_of_faults(error: Exception, answer: str, failures: in
         paged.check()
 
 
-@pytest.mark.parametrize("where", ["allocate", "release"])
+@pytest.mark.parametrize("where", ["allocate", "drop"])
 def test_no_memory_half_way(
     overcommitted_mount: Mount, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:

@@ -69,7 +69,7 @@ def test_listings(mount: Mount, monkeypatch: pytest.MonkeyPatch, room: int) -> N
     expected = {
         (): ["meminfo", "swaps", "inodes", "events", "socket", "limits"],
         ("inodes",): [file],
-        ("inodes", file): ["name", *read_only, "reap", "lock"],
+        ("inodes", file): ["name", *read_only, "reap", "lock", "parent"],
     }
     listing = Listing(monkeypatch, room)
     for names, entries in expected.items():

@@ -1,0 +1,177 @@
+"""Cloning on request: an extended attribute set on a directory makes a copy-on-write copy in it.
+
+The value of ``user.anonfs.clone`` is ``FD NAME`` or ``lazy FD NAME``: the source is what the caller
+has open as FD, so that whoever may clone a file is whoever can read it, as with FICLONE. That the
+directory may be written is for the kernel to see to, who holds its lock until all is done, so
+that nobody makes the same name meanwhile.
+
+The copy is to have what a reader of the source sees at one moment, and of that the page cache has
+more than we do. So the source's dirty pages are written back first, while everybody goes on; a
+store to one of them makes it dirty once more, and comes in a WRITE that finds it shared and copies
+it. If nobody has the source open to write, that is all. If somebody has, pages that were written
+back early are older than those written back late, and stores that came in between would be in the
+copy in part. So then all pages are dropped, which stops whoever touches one of them (`Standstill`),
+and the copy is made when all are stopped or have touched nothing::
+
+    write back ──▶ drop page after page, stopping who touches one ──▶ copy ──▶ answer the stopped
+
+write(2) is kept out by the lock of the inode while pages are dropped, where it can be had.
+"""
+
+import errno
+import re
+import stat
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+from typing import NamedTuple
+
+import trio
+
+from anonfs.errors import AnonfsError
+from anonfs.mm import AnonInodeInfo
+from anonfs.units import Ino
+from anonfs.vfs import FileSystem, Inode, NewInode, clone
+from anonfsd._descriptors import descriptor_of
+from anonfsd._engine_lock import EngineLock
+from anonfsd._inode_lock import InodeLock
+from anonfsd._reclaim import Reclaim
+from anonfsd._stopping import Stopping
+from anonfsd._tree import Tree
+from anonfsd._unloading import Unloading
+
+__all__ = ["CLONE", "Cloner", "Cloning"]
+
+CLONE = b"user.anonfs.clone"
+
+_REQUEST = re.compile(rb"(lazy )?(\d{1,9}) (.+)", re.DOTALL)
+_MODE = stat.S_IFREG | 0o600
+_SEARCH = stat.S_IXGRP | stat.S_IXOTH
+_RETRY_SECONDS = 0.25
+
+
+class Cloner(NamedTuple):
+    """Who asks for a clone, and is to own it; ``pid`` is of the thread that does."""
+
+    uid: int
+    gid: int
+    pid: int
+
+
+class Cloning:
+    """Clones files of the mount with that ``device`` number, one at a time.
+
+    ``inode_lock`` is nobody else's. ``may_be_stored_to`` tells, with the lock held, whether
+    somebody has an inode open to write.
+    """
+
+    def __init__(
+        self,
+        filesystem: FileSystem,
+        lock: EngineLock,
+        stopping: Stopping,
+        reclaim: Reclaim,
+        unloading: Unloading,
+        inode_lock: InodeLock,
+        device: tuple[int, int],
+        may_be_stored_to: Callable[[Inode], bool],
+    ) -> None:
+        self._filesystem = filesystem
+        self._lock = lock
+        self._reclaim = reclaim
+        self._unloading = unloading
+        self._inode_lock = inode_lock
+        self._device = device
+        self._stopping = stopping
+        self._may_be_stored_to = may_be_stored_to
+        self._limiter = trio.CapacityLimiter(1)
+
+    async def clone(self, directory: Inode, value: bytes, cloner: Cloner) -> None:
+        """Do what the attribute asks for when it is set on ``directory``.
+
+        Raises:
+            AnonfsError: EINVAL, a bad value, or a source that has no pages; EBADF, no descriptor
+                that may be read; EXDEV, it is of another mount; EISDIR; EPERM, the caller cannot
+                be seen; EACCES; and those of `anonfs.vfs.clone`.
+        """
+        match = _REQUEST.fullmatch(value)
+        if match is None:
+            raise AnonfsError(errno.EINVAL, "write '[lazy] FD NAME'")
+        if Tree.is_name(directory.ino, match[3]):
+            raise AnonfsError(errno.EEXIST)
+        _require_search(directory, cloner.uid)
+        request = directory, int(match[2]), match[3], cloner, match[1] is not None
+        await trio.to_thread.run_sync(self._clone, *request, limiter=self._limiter)
+
+    def _clone(self, directory: Inode, fd: int, name: bytes, cloner: Cloner, lazy: bool) -> None:
+        source, info = self._source(cloner.pid, fd)
+        new = NewInode(_MODE, cloner.uid, cloner.gid)
+        make = partial(clone, self._filesystem, source, directory.ino, name, new, lazy=lazy)
+        try:
+            with ExitStack() as stopped:
+                with self._inode_lock.held(source.ino):
+                    self._unloading.write_back(source.ino, self._loaded(info))
+                    made = self._made_at_once(source, make)
+                    if not made:
+                        stopped.enter_context(self._stopping.stopped(info))
+                if not made:
+                    self._stopping.settle(info)
+                    with self._lock:
+                        self._make(source, make)
+        finally:
+            with self._lock:
+                self._reclaim.close_soon()
+        self._unloading.forget_attributes(directory.ino)
+
+    def _made_at_once(self, source: Inode, make: Callable[[], Inode]) -> bool:
+        """Whether the copy was made; it was not where somebody may store to the source now."""
+        with self._lock:
+            if self._may_be_stored_to(source):
+                return False
+            self._make(source, make)
+            return True
+
+    def _make(self, source: Inode, make: Callable[[], Inode]) -> None:
+        """Make the copy, with the lock held; once no page is being cut where it is."""
+        while True:
+            if self._filesystem.inodes.get(source.ino) is not source:
+                raise AnonfsError(errno.ESTALE, "closed meanwhile")
+            try:
+                make()
+            except AnonfsError as error:
+                if error.errno != errno.EAGAIN:
+                    raise
+                self._reclaim.room.wait(_RETRY_SECONDS)
+            else:
+                return
+
+    def _source(self, pid: int, fd: int) -> tuple[Inode, AnonInodeInfo]:
+        """The file that the caller has open, who keeps it open while he waits."""
+        found = descriptor_of(pid, fd)
+        if found.device != self._device:
+            raise AnonfsError(errno.EXDEV)
+        if not found.is_readable:
+            raise AnonfsError(errno.EBADF, "not open for reading")
+        with self._lock:
+            source = self._filesystem.inodes.get(Ino(found.ino))
+            if source is not None and source.directory is not None:
+                raise AnonfsError(errno.EISDIR)
+            if source is None or source.info is None:
+                raise AnonfsError(errno.EINVAL, "not a file with pages")
+            return source, source.info
+
+    def _loaded(self, info: AnonInodeInfo) -> list[tuple[int, int]]:
+        """The runs of pages (first, count) that may be dirty."""
+        with self._lock:
+            found = self._filesystem.memory.loaded.of(info)
+            return sorted((first, mask.size) for first, mask in found)
+
+
+def _require_search(directory: Inode, uid: int) -> None:
+    """A name can be made where the way to it is open; the kernel asked for no more than to write.
+
+    Groups are not known here: who is of none may pass for one who is.
+    """
+    wanted = stat.S_IXUSR if uid == directory.uid else _SEARCH
+    if uid != 0 and not directory.mode & wanted:
+        raise AnonfsError(errno.EACCES)

@@ -1,0 +1,113 @@
+"""Copies of files: made whole or not at all, promised their pages, and known to their parents."""
+
+import errno
+import stat
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+
+from anonfs.errors import AnonfsError
+from anonfs.limits import Limits
+from anonfs.mm import Image, Memory, sync
+from anonfs.swap import MemoryStore, SwapArea
+from anonfs.units import PAGE_SIZE
+from anonfs.vfs import ROOT, FileSystem, Inode, NewInode, clone
+
+FILE = NewInode(stat.S_IFREG | 0o600, 1000, 100)
+_CAPACITY = 40
+
+
+@pytest.fixture(params=[False, True], ids=["reserve", "overcommit"])
+def fs(request: pytest.FixtureRequest) -> Iterator[FileSystem]:
+    with closing(Image(64)) as image:
+        memory = Memory(image, SwapArea(MemoryStore(_CAPACITY + 256 - 64)))
+        root = NewInode(stat.S_IFDIR | 0o755, 0, 0)
+        made = FileSystem(image, memory, root, overcommit=request.param)
+        yield made
+        made.check_invariants()
+        memory.check_invariants()
+
+
+def source(fs: FileSystem, pages: int = 3) -> Inode:
+    """A file of so many pages and a byte, all but the last of which exist."""
+    inode = fs.make(ROOT, b"source", FILE)
+    assert inode.info is not None
+    fs.truncate(inode, pages * PAGE_SIZE + 1)
+    with fs.promising.writing(inode, 0, pages * PAGE_SIZE):
+        sync.write(fs.memory, inode.info, 0, b"s" * pages * PAGE_SIZE)
+    return inode
+
+
+def left_over(fs: FileSystem) -> tuple[int, ...]:
+    memory = fs.memory
+    return len(fs.inodes), memory.promises.made, memory.leaves.live, memory.frames.shares.total
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_a_copy_has_size_and_pages_and_is_the_callers(fs: FileSystem, lazy: bool) -> None:
+    parent = source(fs)
+    promised = fs.memory.promises.made
+    copy = clone(fs, parent, ROOT, b"copy", FILE, lazy=lazy)
+    assert fs.lookup(ROOT, b"copy") is copy
+    assert (copy.size, copy.allocated, copy.parent) == (parent.size, 3, parent.ino)
+    assert (copy.uid, copy.gid, copy.mode) == (1000, 100, stat.S_IFREG | 0o600)
+    assert fs.memory.promises.made == promised + copy.promised == 2 * parent.promised
+    assert copy.info is not None
+    assert sync.read(fs.memory, copy.info, 0, 3 * PAGE_SIZE) == b"s" * 3 * PAGE_SIZE
+
+
+def test_what_cannot_be_made_leaves_nothing(fs: FileSystem) -> None:
+    deleted: list[Inode] = []
+    fs.on_delete = deleted.append
+    parent = source(fs, _CAPACITY // 2 + 1)
+    before = left_over(fs)
+    fifo = fs.make(ROOT, b"fifo", NewInode(stat.S_IFIFO | 0o600, 0, 0))
+    for inode, above, name, number in (
+        (parent, ROOT, b"copy", errno.ENOSPC),
+        (parent, ROOT, b"source", errno.EEXIST),
+        (parent, ROOT, b"n" * 256, errno.ENAMETOOLONG),
+        (parent, ROOT, b"a/b", errno.EINVAL),
+        (parent, parent.ino, b"copy", errno.ENOTDIR),
+        (fifo, ROOT, b"copy", errno.EINVAL),
+        (fs.inode(ROOT), ROOT, b"copy", errno.EINVAL),
+    ):
+        with pytest.raises(AnonfsError) as refused:
+            clone(fs, inode, above, name, FILE, lazy=False)
+        assert refused.value.errno == number
+    fs.unlink(ROOT, b"fifo")
+    assert left_over(fs) == before
+    assert not deleted
+
+
+def test_a_parent_is_one_as_long_as_it_is_there(fs: FileSystem) -> None:
+    first = source(fs)
+    second = clone(fs, first, ROOT, b"second", FILE, lazy=True)
+    third = clone(fs, second, ROOT, b"third", FILE, lazy=False)
+    assert (second.parent, third.parent) == (first.ino, second.ino)
+    fs.unlink(ROOT, b"second")
+    assert (first.copies, third.parent) == (set(), 0)
+    fourth = clone(fs, first, ROOT, b"fourth", FILE, lazy=True)
+    fs.unlink(ROOT, b"source")
+    assert fourth.parent == 0
+    assert fourth.info is not None
+    assert bytes(sync.read(fs.memory, fourth.info, 0, 1)) == b"s"
+
+
+def test_a_copy_counts_for_its_owner() -> None:
+    limits = Limits(per_user=4 * PAGE_SIZE, files_per_user=3)
+    with closing(Image(64)) as image:
+        memory = Memory(image, SwapArea(MemoryStore(512)))
+        root = NewInode(stat.S_IFDIR | 0o755, 0, 0)
+        fs = FileSystem(image, memory, root, limits=limits)
+        parent = source(fs, 1)
+        copy = clone(fs, parent, ROOT, b"copy", FILE, lazy=True)
+        with pytest.raises(AnonfsError) as refused:
+            clone(fs, parent, ROOT, b"another", FILE, lazy=True)
+        assert refused.value.errno == errno.EDQUOT
+        fs.check_invariants()
+        fs.truncate(copy, PAGE_SIZE)
+        fs.truncate(parent, PAGE_SIZE)
+        clone(fs, copy, ROOT, b"another", FILE, lazy=False)
+        fs.check_invariants()
+        memory.check_invariants()
