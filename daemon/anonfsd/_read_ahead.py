@@ -25,11 +25,17 @@ _STEP = 256 << PAGE_SHIFT  # the read-ahead of a file of ours, see `Tuning`
 
 
 class ReadAhead:
-    """A thread that reads ahead in ``files``, as long as it is ``allowed`` to."""
+    """A thread that reads ahead in ``files``, as long as it is ``allowed`` to.
 
-    def __init__(self, files: OwnFiles, allowed: Callable[[], bool]) -> None:
+    ``on_open`` is called when it may have opened one, which is not to stay open.
+    """
+
+    def __init__(
+        self, files: OwnFiles, allowed: Callable[[], bool], on_open: Callable[[], None]
+    ) -> None:
         self._files = files
         self._allowed = allowed
+        self._on_open = on_open
         self._asked: queue.SimpleQueue[tuple[int, int, int]] = queue.SimpleQueue()
         self._able = True
 
@@ -52,6 +58,9 @@ class ReadAhead:
                 # Only root may open an inode by its number; anybody's may have gone.
                 self._able = error.errno != errno.EPERM
                 log.debug("no read-ahead of inode %d: %s", ino, error)
+            finally:
+                # Even where there was no file to be had the root of the mount was opened.
+                self._on_open()
 
     def _read(self, ino: int, offset: int, length: int) -> None:
         with self._files.open(ino) as fd:

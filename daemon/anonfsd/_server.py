@@ -141,7 +141,9 @@ class _Server:
         operations.reclaim = self._reclaim = Reclaim(
             self._filesystem, self.lock, budget, unloading, files, inode_lock, operations, told
         )
-        self._read_ahead = ReadAhead(files, lambda: flusher or not memory_is_limited())
+        self._read_ahead = ReadAhead(
+            files, lambda: flusher or not memory_is_limited(), self._close_own_files_soon
+        )
         operations.paging = paging = Paging(
             self._filesystem,
             self.lock,
@@ -214,6 +216,11 @@ class _Server:
         for inode_lock in self._inode_locks:
             if inode_lock.thread == thread:
                 inode_lock.granted(unique)
+
+    def _close_own_files_soon(self) -> None:
+        """A thread has opened a file of our own."""
+        with self.lock:
+            self._reclaim.close_soon()
 
     def _end_soon(self) -> None:
         """The state is broken; called by any thread."""
