@@ -247,7 +247,7 @@ def test_either_side_killed_at_any_moment(mounted: Mounted) -> None:
     source = mounted.path / "source"
     source.write_bytes(_fill(_SIZE, 5))
     dice = random.Random(6)
-    for _ in range(8):
+    for _ in range(5):
         with (
             Child(_store_and_fork_for_ever, mounted.path) as storing,
             Child(_clone_for_ever, mounted.path) as one,

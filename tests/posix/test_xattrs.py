@@ -144,7 +144,7 @@ def test_the_daemons_own(shared_mount: Path) -> None:
     path = shared_mount / "f"
     path.write_bytes(b"x" * 5000)
     listed = {name for name in os.listxattr(path) if name.startswith("user.anonfs.")}
-    read_only = {"count", "kind", "pagemap", "pages", "parent", "reserved", "ring"}
+    read_only = {"attaches", "count", "kind", "pagemap", "pages", "parent", "reserved", "ring"}
     names = read_only | {"lock", "reap", "swapout"}
     assert listed == {f"user.anonfs.{name}" for name in names}
     assert os.getxattr(path, "user.anonfs.kind") == b"shared"
