@@ -26,7 +26,7 @@ from tests.lifecycle.areas import ring_of
 from tests.posix.children import Child, eventually, hear, in_child, say
 from tests.shm.sysv.calls import outcome
 
-FREE = 0x7E00_0000_0000
+FREE = 0x1000_0000_0000
 SIZE = 3 * PAGE_SIZE + 100
 
 

@@ -32,7 +32,7 @@ from tests.posix.children import NOBODY, STRANGER, Child, eventually, in_child
 from tests.shm.sysv.calls import Calls, Kernel, Ours, acting_as, outcome
 
 KEY, OTHER = 0x5EA1, -7
-FREE = 0x7E00_0000_0000  # where nothing is mapped, in any process
+FREE = 0x1000_0000_0000  # where nothing is mapped, in any process
 
 Case = Callable[[Calls], Iterator[Any]]
 CASES: list[Case] = []
