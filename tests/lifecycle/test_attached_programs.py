@@ -106,6 +106,7 @@ def _tell(process: subprocess.Popen[str]) -> None:
 # -- threads ---------------------------------------------------------------------------------
 
 _THREADS, _FORKS, _AREAS = 2, 25, 50
+_AT_ONCE = 4
 
 
 def _areas_of_me(ino: int) -> int:
@@ -200,6 +201,39 @@ def test_threads_fork_while_others_map_or_unmap(
         child.wait()
         eventually(lambda: not ring_of(file), "everybody is gone")
         assert told.areas == 0
+
+
+def _attach_at_once(file: Path) -> None:
+    """Threads map and attach at the same time, then the process forks."""
+    fd = os.open(file, os.O_RDWR)
+    together = threading.Barrier(_AT_ONCE)
+    attached: list[bool] = []
+
+    def attaches() -> None:
+        together.wait()
+        Mapping(fd, PAGE_SIZE)
+        attached.append(attach(fd))
+
+    threads = [threading.Thread(target=attaches) for _ in range(_AT_ONCE)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    pid = fork()
+    if pid == 0:
+        signal.pause()
+    say((pid, attached))
+    hear()
+
+
+def test_threads_attach_at_once(file: Path) -> None:
+    for _ in range(10):
+        with listening(file) as told, Child(_attach_at_once, file) as child:
+            pid, attached = child.said()
+            assert attached == [True] * _AT_ONCE
+            assert ring_in_order(file) == areas_in_proc(file, [child.pid, pid])
+            assert told.counts()["dup"] == told.areas / 2
+        eventually(lambda: not ring_of(file), "both are gone")
 
 
 def test_exec_from_a_thread(file: Path) -> None:
