@@ -46,12 +46,17 @@ def file(shared_mount: Path) -> Path:
     return path
 
 
-def _map(file: Path, pages: int = _PAGES) -> tuple[int, Mapping]:
+def _map(file: Path) -> tuple[int, Mapping]:
     """Map and attach; the descriptor and the mapping."""
     fd = os.open(file, os.O_RDWR)
-    mapping = Mapping(fd, pages * PAGE_SIZE)
+    mapping = Mapping(fd, _PAGES * PAGE_SIZE)
     assert attach(fd)
     return fd, mapping
+
+
+def _await_pids(file: Path) -> None:
+    """Wait until each forked child is found among the processes."""
+    eventually(lambda: None not in {area.pid for area in ring_of(file)}, "all are found")
 
 
 # -- a storm ---------------------------------------------------------------------------------
@@ -67,6 +72,7 @@ def test_a_storm_of_forks(file: Path) -> None:
             begun += batch
             alive = batch // 2 + 1
             eventually(lambda alive=alive: told.areas == alive, "the others are gone")  # type: ignore[misc]
+            _await_pids(file)
             ring = ring_in_order(file)
             assert len(ring) == alive
             assert ring == all_areas_in_proc(file)
@@ -188,7 +194,7 @@ def test_threads_fork_while_others_map_or_unmap(
 ) -> None:
     with listening(file) as told, Child(program, file) as child:
         inherited, pids = child.said()
-        eventually(lambda: None not in {area.pid for area in ring_of(file)}, "all are found")
+        _await_pids(file)
         ring = ring_in_order(file)
         there = areas_in_proc(file, [child.pid, *pids])
         assert told.areas == len(ring)
