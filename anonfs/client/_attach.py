@@ -13,6 +13,7 @@ import logging
 import os
 import socket
 import struct
+import threading
 import time
 from pathlib import Path
 
@@ -29,6 +30,15 @@ _NAME_SIZE = 256
 _SOCKET = Path(".anonfs") / "socket"
 _mounts: dict[int, tuple[Path, ...]] = {}
 
+# A child that inherited the descriptor would keep it alive when the daemon ends, and who forks then
+# would wait for ever: nobody forks meanwhile.
+_handing_over = threading.RLock()
+os.register_at_fork(
+    before=_handing_over.acquire,
+    after_in_parent=_handing_over.release,
+    after_in_child=_handing_over.release,
+)
+
 
 def attach(mapped: int) -> bool:
     """Attach this process's shared mappings of the mount that the descriptor ``mapped`` is of.
@@ -40,17 +50,25 @@ def attach(mapped: int) -> bool:
         name = _socket_name(os.fstat(mapped).st_dev)
         answer = _ask(name, deadline, None)
         if answer == errno.ESRCH:
-            descriptor = new_userfaultfd()
-            try:
-                answer = _ask(name, deadline, descriptor)
-            finally:
-                os.close(descriptor)
+            answer = _hand_over(name, deadline)
+            if answer == errno.EBUSY:  # another thread of ours came first
+                answer = _ask(name, deadline, None)
         if answer:
             raise OSError(answer, os.strerror(answer))  # noqa: TRY301  one place says why not
     except (OSError, ValueError, struct.error) as error:
         log.debug("mappings are observed, not attached: %s", error)
         return False
     return True
+
+
+def _hand_over(name: str, deadline: float) -> int:
+    """Make a userfaultfd and send it; returns the daemon's errno."""
+    with _handing_over:
+        descriptor = new_userfaultfd()
+        try:
+            return _ask(name, deadline, descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _socket_name(device: int) -> str:

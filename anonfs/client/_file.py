@@ -124,7 +124,7 @@ class File:
                 read_only=self.read_only,
             )
         if attach:
-            attach_mappings(self.fileno())
+            mapping.attached = attach_mappings(self.fileno())
         return mapping
 
     def inspect(self) -> Inspection:

@@ -11,6 +11,7 @@ import os
 import weakref
 from typing import Self
 
+from anonfs.client._attach import attach
 from anonfs.client._descriptor import close_descriptor
 from anonfs.client._inspect import Inspection, inspect, swap_out
 
@@ -24,6 +25,7 @@ class Mapping(mmap.mmap):
         name: the file's name when it was mapped, relative to the mount; None when it never had
             one that lasted.
         offset: the byte of the file that byte 0 of the mapping is.
+        attached: whether the kernel reports forks and unmaps to the daemon.
 
     ``close`` raises ``BufferError`` while a memoryview or an array still uses the memory, and
     changes nothing then.
@@ -31,6 +33,7 @@ class Mapping(mmap.mmap):
 
     name: str | None
     offset: int
+    attached: bool
     _descriptor: int
     _close_descriptor: "weakref.finalize[[int], Self]"
 
@@ -48,6 +51,7 @@ class Mapping(mmap.mmap):
         self = super().__new__(cls, fileno, length, flags=mmap.MAP_SHARED, prot=prot, offset=offset)
         self.name = name
         self.offset = offset
+        self.attached = False
         self._descriptor = os.dup(fileno)  # the one inside mmap.mmap cannot be reached
         self._close_descriptor = weakref.finalize(self, close_descriptor, self._descriptor)
         self._close_descriptor.atexit = False
@@ -62,6 +66,12 @@ class Mapping(mmap.mmap):
         if not self._close_descriptor.alive:
             raise ValueError("mapping is closed")
         return self._descriptor
+
+    def resize(self, newsize: int) -> None:
+        """Grow or shrink the mapping and the file, as `mmap.mmap.resize`."""
+        super().resize(newsize)
+        if self.attached:
+            attach(self.fileno())  # no event tells that an area has grown
 
     def inspect(self) -> Inspection:
         """The state of the inode, see `anonfs.client.inspect`."""

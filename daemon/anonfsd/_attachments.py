@@ -32,7 +32,7 @@ import select
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from anonfs.errors import AnonfsError
@@ -110,6 +110,7 @@ class Attachments:
         self._epoll = select.epoll()
         self._kept: dict[int, _Attachment] = {}  # by either descriptor
         self._by_pid: dict[int, _Attachment] = {}
+        self._beginning: set[int] = set()
         self._per_uid: Counter[int] = Counter()
         self._unresolved: queue.SimpleQueue[_Attachment] = queue.SimpleQueue()
         self._silencer = Silencer()
@@ -184,17 +185,31 @@ class Attachments:
         # From here on the pid is of one process, if it is the one that is proven.
         pidfd = os.pidfd_open(pid)
         try:
-            self._make_room(pid, uid)
-            prepare(descriptor)
-            space = self._registrar.register(pid, descriptor)
-            with self._lock:
-                # Events since the registration wait in the descriptor, and are read now.
-                attachment = _Attachment(descriptor, space, uid)
-                self._keep(attachment)
-                self._know(attachment, pid, pidfd)
+            with self._beginning_alone(pid):
+                self._make_room(pid, uid)
+                prepare(descriptor)
+                space = self._registrar.register(pid, descriptor)
+                with self._lock:
+                    # Events since the registration wait in the descriptor, and are read now.
+                    attachment = _Attachment(descriptor, space, uid)
+                    self._keep(attachment)
+                    self._know(attachment, pid, pidfd)
         except BaseException:
             os.close(pidfd)
             raise
+
+    @contextlib.contextmanager
+    def _beginning_alone(self, pid: int) -> Iterator[None]:
+        """Refuse a second descriptor meanwhile: each fork would be told of by both."""
+        with self._lock:
+            if pid in self._beginning:
+                raise AnonfsError(errno.EBUSY, f"process {pid} is being attached")
+            self._beginning.add(pid)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._beginning.remove(pid)
 
     def _make_room(self, pid: int, uid: int) -> None:
         """Let go of a descriptor of an address space that ``pid`` has left by exec."""

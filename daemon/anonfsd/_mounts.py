@@ -44,7 +44,7 @@ def check_mountpoint(path: Path, *, over: bool = False) -> None:
     """
     if not _mount_calls.allowed() and shutil.which("fusermount3") is None:
         raise MountError("fusermount3 is missing: install the package fuse3")
-    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
+    if not os.access("/dev/fuse", os.R_OK | os.W_OK, effective_ids=True):
         raise MountError("/dev/fuse is missing or closed to you: run 'modprobe fuse' as root")
     present = mount_at(path)
     if present is not None and present.fs_type == FS_TYPE:

@@ -1,6 +1,7 @@
 """Attachments of real processes to a file of a tmpfs, without a mount: what a slow daemon does."""
 
 import ctypes
+import errno
 import mmap
 import os
 import socket
@@ -17,6 +18,7 @@ from anonfs.units import PAGE_SIZE, Ino
 from anonfs.vm import AddressSpaces, SharedOperations, ShareRing
 from anonfsd._attachments import Attachments
 from anonfsd._engine_lock import EngineLock
+from anonfsd._userfaultfd import prepare
 from tests.posix.children import Child, eventually, hear, say
 from tests.vm.fakes import FakeInode
 
@@ -139,3 +141,21 @@ def test_one_user_can_have_so_many(scene: Scene, monkeypatch: pytest.MonkeyPatch
         child.tell()
         pid, _ = child.said()
         assert pid not in dict(scene.areas()), "a child too many is left to looks"
+
+
+def test_a_second_descriptor_is_refused_while_the_first_is_attached(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused: list[int | None] = []
+
+    def attach_meanwhile(descriptor: int) -> None:
+        second = os.dup(descriptor)
+        with pytest.raises(OSError, match="is being attached") as raised:
+            scene.attachments.attach(child.pid, 0, second)
+        refused.append(raised.value.errno)
+        prepare(descriptor)
+
+    monkeypatch.setattr("anonfsd._attachments.prepare", attach_meanwhile)
+    with Child(scene.map_and_fork) as child:
+        scene.attach(child)
+    assert refused == [errno.EBUSY]

@@ -64,7 +64,7 @@ def test_others_without_a_configuration(monkeypatch: pytest.MonkeyPatch) -> None
 def equipped(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine that has all that a mount needs."""
     monkeypatch.setattr(shutil, "which", lambda name: f"/bin/{name}")
-    monkeypatch.setattr(os, "access", lambda *_: True)
+    monkeypatch.setattr(os, "access", lambda *_, **__: True)
     monkeypatch.setattr(_mount_calls, "allowed", lambda: False)
     monkeypatch.setattr(_mounts, "mount_at", lambda _path: None)
 
@@ -94,7 +94,7 @@ def test_what_cannot_be_mounted_on(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("equipped")
 def test_a_directory_of_somebody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    monkeypatch.setattr(os, "access", lambda path, _mode: path == "/dev/fuse")
+    monkeypatch.setattr(os, "access", lambda path, *_, **__: path == "/dev/fuse")
     assert _refusal(tmp_path).startswith(f"{tmp_path} may not be written by you")
 
     def closed(_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_what_the_machine_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(_mount_calls, "allowed", lambda: False)
     assert _refusal(tmp_path) == "fusermount3 is missing: install the package fuse3"
     monkeypatch.setattr(shutil, "which", lambda name: f"/bin/{name}")
-    monkeypatch.setattr(os, "access", lambda *_: False)
+    monkeypatch.setattr(os, "access", lambda *_, **__: False)
     assert _refusal(tmp_path).startswith("/dev/fuse is missing or closed to you")
 
 

@@ -183,6 +183,21 @@ def test_a_process_that_has_unmapped_all_maps_anew_and_forks(shared_mount: Path)
             child.tell()
 
 
+def test_a_mapping_that_grows_stays_attached(shared_mount: Path) -> None:
+    def program() -> None:
+        with Client(shared_mount).map("f", 2 * PAGE_SIZE) as mapping:
+            mapping.resize(_PAGES * PAGE_SIZE)
+            unmap(_address(mapping), 2 * PAGE_SIZE)
+            say("done")
+            hear()
+
+    with Child(program) as child:
+        child.said()
+        ring = ring_in_order(shared_mount / "f")
+        assert ring == areas_in_proc(shared_mount / "f", [child.pid])
+        assert [area.offset for area in ring] == [2 * PAGE_SIZE]
+
+
 _MAPS = """
 import pathlib, sys
 from anonfs.client import Client

@@ -46,12 +46,17 @@ def file(shared_mount: Path) -> Path:
     return path
 
 
-def _map(file: Path, pages: int = _PAGES) -> tuple[int, Mapping]:
+def _map(file: Path) -> tuple[int, Mapping]:
     """Map and attach; the descriptor and the mapping."""
     fd = os.open(file, os.O_RDWR)
-    mapping = Mapping(fd, pages * PAGE_SIZE)
+    mapping = Mapping(fd, _PAGES * PAGE_SIZE)
     assert attach(fd)
     return fd, mapping
+
+
+def _await_pids(file: Path) -> None:
+    """Wait until each forked child is found among the processes."""
+    eventually(lambda: None not in {area.pid for area in ring_of(file)}, "all are found")
 
 
 # -- a storm ---------------------------------------------------------------------------------
@@ -67,6 +72,7 @@ def test_a_storm_of_forks(file: Path) -> None:
             begun += batch
             alive = batch // 2 + 1
             eventually(lambda alive=alive: told.areas == alive, "the others are gone")  # type: ignore[misc]
+            _await_pids(file)
             ring = ring_in_order(file)
             assert len(ring) == alive
             assert ring == all_areas_in_proc(file)
@@ -106,6 +112,7 @@ def _tell(process: subprocess.Popen[str]) -> None:
 # -- threads ---------------------------------------------------------------------------------
 
 _THREADS, _FORKS, _AREAS = 2, 25, 50
+_AT_ONCE = 4
 
 
 def _areas_of_me(ino: int) -> int:
@@ -187,7 +194,7 @@ def test_threads_fork_while_others_map_or_unmap(
 ) -> None:
     with listening(file) as told, Child(program, file) as child:
         inherited, pids = child.said()
-        eventually(lambda: None not in {area.pid for area in ring_of(file)}, "all are found")
+        _await_pids(file)
         ring = ring_in_order(file)
         there = areas_in_proc(file, [child.pid, *pids])
         assert told.areas == len(ring)
@@ -200,6 +207,39 @@ def test_threads_fork_while_others_map_or_unmap(
         child.wait()
         eventually(lambda: not ring_of(file), "everybody is gone")
         assert told.areas == 0
+
+
+def _attach_at_once(file: Path) -> None:
+    """Threads map and attach at the same time, then the process forks."""
+    fd = os.open(file, os.O_RDWR)
+    together = threading.Barrier(_AT_ONCE)
+    attached: list[bool] = []
+
+    def attaches() -> None:
+        together.wait()
+        Mapping(fd, PAGE_SIZE)
+        attached.append(attach(fd))
+
+    threads = [threading.Thread(target=attaches) for _ in range(_AT_ONCE)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    pid = fork()
+    if pid == 0:
+        signal.pause()
+    say((pid, attached))
+    hear()
+
+
+def test_threads_attach_at_once(file: Path) -> None:
+    for _ in range(10):
+        with listening(file) as told, Child(_attach_at_once, file) as child:
+            pid, attached = child.said()
+            assert attached == [True] * _AT_ONCE
+            assert ring_in_order(file) == areas_in_proc(file, [child.pid, pid])
+            assert told.counts()["dup"] == told.areas / 2
+        eventually(lambda: not ring_of(file), "both are gone")
 
 
 def test_exec_from_a_thread(file: Path) -> None:

@@ -25,7 +25,7 @@ from types import TracebackType
 from typing import ClassVar, Self
 
 from tests.support.mountinfo import Mount, mount_at
-from tests.support.programs import environment, python, tied_to_us
+from tests.support.programs import as_plain_user, environment, python, tied_to_us
 from tests.support.rescue import abort_connection, bring_down, remove_workplace
 
 __all__ = [
@@ -98,6 +98,7 @@ class Mounted:
         overcommit: whether sizes are free, for tests that make sparse giants.
         arguments: further options of the daemon; by default it checks its invariants.
         program: what Python runs as the daemon.
+        uid: whom it runs as, by default as the test.
     """
 
     live: ClassVar[list["Mounted"]] = []
@@ -110,10 +111,15 @@ class Mounted:
         overcommit: bool = False,
         arguments: Sequence[str] = ("--check",),
         program: Sequence[str] = ("-m", "anonfsd"),
+        uid: int | None = None,
     ) -> None:
         self.workplace = Path(tempfile.mkdtemp(prefix="anonfs-test-")).resolve()
         self.path = self.workplace / "mnt"
         self.path.mkdir()
+        self._uid = uid
+        if uid is not None:
+            for directory in (self.workplace, self.path):
+                os.chown(directory, uid, uid)
         self.expects_errors = False
         """Set by a test that makes the daemon log errors."""
         self.expected_status = 0
@@ -261,10 +267,12 @@ class Mounted:
     def _start(self) -> None:
         Mounted.live.append(self)
         reader, writer = os.pipe()
-        command = [*self._program, str(self.path), *self._options, "--ready-fd", str(writer)]
+        command = python(*self._program, self.path, *self._options, "--ready-fd", str(writer))
+        if self._uid is not None:
+            command = as_plain_user(self._uid, command)
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
-                tied_to_us(python(*command), "TERM"),
+                tied_to_us(command, "TERM"),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

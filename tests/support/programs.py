@@ -3,11 +3,12 @@
 import importlib.util
 import os
 import shutil
+import stat
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ["ROOT", "environment", "missing_for_mounts", "python", "tied_to_us"]
+__all__ = ["ROOT", "as_plain_user", "environment", "missing_for_mounts", "python", "tied_to_us"]
 
 ROOT = Path(__file__).resolve().parents[2]
 """The top of the source tree."""
@@ -29,6 +30,19 @@ def tied_to_us(command: Sequence[str], signal: str = "KILL") -> list[str]:
     if shutil.which("setpriv") is None:
         return list(command)
     return ["setpriv", "--pdeathsig", signal, "--", *command]
+
+
+def as_plain_user(uid: int, command: Sequence[str]) -> list[str]:
+    """``command`` as a user who is not root, but finds a Python wherever it is.
+
+    Where /dev/fuse is for root alone the user can mount all the same, though not by fusermount3.
+    """
+    capabilities = "+dac_override"
+    if not Path("/dev/fuse").stat().st_mode & stat.S_IWOTH:
+        capabilities += ",+sys_admin"
+    identity = [f"--reuid={uid}", f"--regid={uid}", "--clear-groups"]
+    given = [f"--inh-caps={capabilities}", f"--ambient-caps={capabilities}"]
+    return ["setpriv", *identity, *given, "--", *command]
 
 
 def missing_for_mounts() -> str | None:

@@ -1,0 +1,54 @@
+"""Handing over a userfaultfd, without a daemon."""
+
+import os
+import threading
+import time
+
+import pytest
+
+from anonfs.client import _attach, new_userfaultfd
+from tests.posix.children import eventually
+
+_MOMENT = 0.05
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+def test_nobody_inherits_a_userfaultfd_that_is_handed_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    forks: list[threading.Thread] = []
+    statuses: list[int] = []
+
+    def ends_with_how_many() -> None:
+        pid = os.fork()
+        if pid == 0:
+            os._exit(_userfaultfds())
+        statuses.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+
+    def ask(_name: str, _deadline: float, descriptor: int | None) -> int:
+        assert descriptor is not None
+        assert _userfaultfds() == 1
+        forks.append(threading.Thread(target=ends_with_how_many))
+        forks[0].start()
+        time.sleep(_MOMENT)  # a fork that does not wait is done by then
+        return 0
+
+    try:
+        os.close(new_userfaultfd())
+    except OSError as error:
+        pytest.skip(f"no userfaultfd: {error}")
+    monkeypatch.setattr(_attach, "_ask", ask)
+    assert _attach._hand_over("@nobody", 0.0) == 0
+    forks[0].join()
+    eventually(lambda: bool(statuses), "the child has ended")
+    assert statuses == [0]
+
+
+def _userfaultfds() -> int:
+    count = 0
+    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208  this is a fork
+        try:
+            count += "userfaultfd" in os.readlink(f"/proc/self/fd/{name}")  # noqa: PTH115
+        except FileNotFoundError:
+            continue
+    return count
