@@ -112,7 +112,8 @@ class Requests:
             while not self._ended:
                 worker.lead(lambda: self._ended)
         except OSError as error:
-            if error.errno not in _GONE:
+            # A broken pipe is that of pyfuse3, which has ended: requests may come until the last.
+            if error.errno not in {errno.EPIPE, *_GONE}:
                 log.exception("%s: no more requests can be taken", threading.current_thread().name)
             self._ended = True
             self._on_end()

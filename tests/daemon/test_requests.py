@@ -417,6 +417,15 @@ def test_a_device_that_fails(caplog: pytest.LogCaptureFixture) -> None:
     assert "no more requests can be taken" in caplog.text
 
 
+def test_a_request_that_comes_when_pyfuse3_has_ended(
+    kernel: Kernel, caplog: pytest.LogCaptureFixture
+) -> None:
+    kernel.pyfuse.close()
+    kernel.send(_GETATTR, bytes(16), ino=_OTHER)
+    assert kernel.ended.wait(_SECONDS)
+    assert not caplog.records
+
+
 @pytest.mark.parametrize("number", [errno.ENODEV, errno.ECONNABORTED])
 def test_a_connection_that_ends_while_it_is_read(
     number: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
