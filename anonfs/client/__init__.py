@@ -16,7 +16,7 @@ machine's Python path. Every error is an ``OSError``; those that anonfs words it
 
 from anonfs.client._attach import attach
 from anonfs.client._choice import MOUNT_VARIABLE, default_mountpoint, find_mount
-from anonfs.client._client import Client, Entry, connect
+from anonfs.client._client import Client, Entry, connect, private
 from anonfs.client._clone import clone
 from anonfs.client._errors import (
     BadNameError,
@@ -42,6 +42,7 @@ from anonfs.client._inspect import (
 )
 from anonfs.client._mapping import Mapping
 from anonfs.client._mount_table import FS_TYPE, Mount, anonfs_at, anonfs_mounts, mount_at, mount_of
+from anonfs.client._private import PrivateMemory
 from anonfs.client._tree import limits, meminfo, swaps
 from anonfs.client._userfaultfd import new_userfaultfd
 from anonfs.client._watch import Watch, WatchOperations, watch
@@ -60,6 +61,7 @@ __all__ = [
     "Mount",
     "NoMountError",
     "NotAnonfsError",
+    "PrivateMemory",
     "Target",
     "Watch",
     "WatchOperations",
@@ -81,6 +83,7 @@ __all__ = [
     "new_userfaultfd",
     "page_counts",
     "page_runs",
+    "private",
     "reap",
     "reap_policy",
     "swap_out",

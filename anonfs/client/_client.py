@@ -6,7 +6,6 @@ an unmount the same path is a directory of some disk, and memory must not end up
 """
 
 import os
-import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,13 +18,15 @@ from anonfs.client._errors import NoMountError, explained
 from anonfs.client._file import File
 from anonfs.client._inspect import Inspection, Target, inspect, lock, reap, swap_out, unlock
 from anonfs.client._mapping import Mapping
+from anonfs.client._nameless import open_nameless
 from anonfs.client._names import split_name
+from anonfs.client._private import PrivateMemory
 from anonfs.client._tree import limits, meminfo
 from anonfs.client._watch import Callback, Watch, watch
 from anonfs.limits import LimitInfo
 from anonfs.meminfo import MemInfo
 
-__all__ = ["Client", "Entry", "connect"]
+__all__ = ["Client", "Entry", "connect", "private"]
 
 Name = str | os.PathLike[str]
 """A path relative to the mount, with no ``..`` in it."""
@@ -48,6 +49,15 @@ def connect(mount: str | os.PathLike[str] | None = None) -> "Client":
         DaemonGoneError: the mount is there but its daemon is not.
     """
     return Client(find_mount(mount))
+
+
+def private(size: int, mount: str | os.PathLike[str] | None = None) -> PrivateMemory:
+    """Memory of this process alone, of which each child gets a copy; ``mount`` as for `connect`.
+
+    Raises:
+        OSError: ENOSPC, EDQUOT, that much cannot be promised; and as `connect`.
+    """
+    return connect(mount).private(size)
 
 
 class Client:
@@ -127,14 +137,17 @@ class Client:
     def anonymous(self, size: int, *, attach: bool = True) -> Mapping:
         """Nameless shared memory of ``size`` bytes, for this process and its children.
 
-        It has a random name and mode 0600 for the moment between its creation and its removal,
-        and is freed with the last mapping and descriptor. For ``attach`` see `File.map`.
+        It is freed with the last mapping and descriptor. For ``attach`` see `File.map`.
         """
-        name = f".anonymous-{secrets.token_hex(16)}"
-        with self.create(name, size) as file:
-            self.unlink(name)
-            file.name = None
-            return file.map(attach=attach)
+        with explained(self.mount), self._opened_directory(self.mount) as directory:
+            descriptor = open_nameless(directory)
+        with File(descriptor, self.mount, None, read_only=False) as file:
+            return file.map(size, attach=attach)
+
+    def private(self, size: int) -> PrivateMemory:
+        """Memory of this process alone, of which each child gets a copy, see `PrivateMemory`."""
+        with explained(self.mount), self._opened_directory(self.mount) as directory:
+            return PrivateMemory(directory, size)
 
     def unlink(self, name: Name) -> None:
         """Remove ``name``; those who have the file open or mapped keep it."""
@@ -238,8 +251,13 @@ class Client:
     @contextmanager
     def _directory_of(self, name: Name) -> Iterator[int]:
         """A descriptor of the directory that holds ``name``, known to be in the mount."""
-        flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
-        directory = os.open(self.path(name).parent, flags)
+        with self._opened_directory(self.path(name).parent) as directory:
+            yield directory
+
+    @contextmanager
+    def _opened_directory(self, path: Path) -> Iterator[int]:
+        """A descriptor of the directory ``path``, known to be in the mount."""
+        directory = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             self._require_device(os.fstat(directory))
             yield directory

@@ -17,7 +17,7 @@ from anonfs.client._inspect import Target
 from anonfs.client._mount_table import mount_of
 from anonfs.inspection import PREFIX
 
-__all__ = ["clone"]
+__all__ = ["clone", "clone_into"]
 
 _CLONE = f"{PREFIX}clone"
 
@@ -48,6 +48,22 @@ def clone(source: Target, destination: str | os.PathLike[str], *, lazy: bool = F
             if not path.parent.stat().st_mode & stat.S_ISVTX:
                 raise
             _ask_within(descriptor, path, lazy=lazy)
+
+
+def clone_into(source: int, copy: int, *, quiet: bool = False) -> None:
+    """Make ``copy``, an empty file, what `clone` makes of ``source``; both are descriptors.
+
+    ``quiet`` says that nobody stores to ``source`` before this returns. Where somebody does all the
+    same the copy has it in part. What it saves is to stop them, for which all pages have to leave
+    the page tables.
+
+    Raises:
+        OSError: EINVAL, ``copy`` is not empty; else as `clone`.
+    """
+    os.fdatasync(source)
+    how = "lazy quiet" if quiet else "lazy"
+    os.setxattr(copy, _CLONE, f"{how} {source}".encode())
+    os.fstat(copy)  # the kernel asks for its size anew
 
 
 @contextmanager

@@ -38,6 +38,7 @@ __all__ = [
     "attaches",
     "inspect",
     "lock",
+    "make_private",
     "page_counts",
     "page_runs",
     "reap",
@@ -221,6 +222,11 @@ def unlock(target: Target) -> None:
 def _set_lock(target: Target, *, on: bool) -> None:
     handle = _handle(target)
     _asked(handle, lambda: os.setxattr(handle, f"{PREFIX}lock", Lock(on).render().encode()))
+
+
+def make_private(descriptor: int) -> None:
+    """Say of a file that it is private memory. Raises OSError: EINVAL, it has a name or bytes."""
+    _asked(descriptor, lambda: os.setxattr(descriptor, f"{PREFIX}kind", b"private"))
 
 
 def swap_out(target: Target, first: int | None = None, last: int | None = None) -> None:

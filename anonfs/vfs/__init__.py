@@ -4,7 +4,7 @@ It knows the engine below it and no process: who maps an inode is the business o
 each inode heads a share ring.
 """
 
-from anonfs.vfs._cloning import clone
+from anonfs.vfs._cloning import check_empty, clone, clone_into
 from anonfs.vfs._dentry import Dentry, DentryOperations
 from anonfs.vfs._directory import NAME_MAX
 from anonfs.vfs._filesystem import ROOT, FileSystem, NewInode
@@ -26,6 +26,8 @@ __all__ = [
     "ListLink",
     "NewInode",
     "Quotas",
+    "check_empty",
     "clone",
+    "clone_into",
     "path_of",
 ]

@@ -18,7 +18,7 @@ from anonfs.vfs._inode import Inode
 if TYPE_CHECKING:
     from anonfs.vfs._filesystem import FileSystem, NewInode
 
-__all__ = ["check_kin", "clone", "forget_kin"]
+__all__ = ["check_empty", "check_kin", "clone", "clone_into", "forget_kin"]
 
 
 def clone(
@@ -42,17 +42,53 @@ def clone(
     """
 
     def fill(copy: Inode) -> None:
-        if source.info is None or copy.info is None:
-            raise AnonfsError(errno.EINVAL, "not a file with pages")
-        filesystem.memory.delete(copy.info)
-        copy.info = filesystem.memory.clone(source.info, copy.ino, lazy=lazy)
-        copy.size = source.size
-        filesystem.promising.cover(copy)
-        copy.parent = source.ino
-        source.copies = source.copies or set()
-        source.copies.add(copy)
+        _fill(filesystem, source, copy, lazy=lazy)
 
     return filesystem.make(parent, name, new, fill)
+
+
+def clone_into(filesystem: "FileSystem", source: Inode, copy: Inode, *, lazy: bool) -> None:
+    """Make ``copy``, an empty file, a copy-on-write copy of ``source``, and private if that is.
+
+    This is the seed's dup of a private mapping: `clone` without a name.
+
+    Raises:
+        AnonfsError: EINVAL, one has no pages, or ``copy`` is not empty, or both are the same;
+            ENOSPC, EDQUOT, EAGAIN as `clone`. Nothing was changed.
+    """
+    check_empty(copy)
+    if copy is source:
+        raise AnonfsError(errno.EINVAL, "a copy of itself")
+    try:
+        _fill(filesystem, source, copy, lazy=lazy)
+    except OSError:
+        if copy.info is not None:
+            filesystem.memory.truncate(copy.info, 0)
+        copy.size = 0
+        filesystem.promising.settle(copy)
+        raise
+    copy.is_private = source.is_private
+    filesystem.written(copy, copy.size)
+
+
+def check_empty(copy: Inode) -> None:
+    """Whether ``copy`` can become one of another file. Raises AnonfsError: EINVAL."""
+    if copy.info is None or copy.size or copy.allocated or copy.writes or copy.locked:
+        raise AnonfsError(errno.EINVAL, "not an empty file")
+
+
+def _fill(filesystem: "FileSystem", source: Inode, copy: Inode, *, lazy: bool) -> None:
+    """Give ``copy``, which is empty, the pages of ``source``."""
+    if source.info is None or copy.info is None:
+        raise AnonfsError(errno.EINVAL, "not a file with pages")
+    info = filesystem.memory.clone(source.info, copy.ino, lazy=lazy)
+    filesystem.memory.delete(copy.info)
+    copy.info = info
+    copy.size = source.size
+    filesystem.promising.cover(copy)
+    copy.parent = source.ino
+    source.copies = source.copies or set()
+    source.copies.add(copy)
 
 
 def forget_kin(inodes: Mapping[Ino, Inode], inode: Inode) -> None:

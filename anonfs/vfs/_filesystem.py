@@ -9,7 +9,7 @@ import errno
 import stat
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from anonfs.errors import AnonfsError, require
 from anonfs.limits import Limits, Usage
@@ -183,10 +183,7 @@ class FileSystem:
                 EDQUOT for one file too many of its user; and what ``fill`` raises.
         """
         above, directory = self._vacant(parent, name)
-        if above.mode & stat.S_ISGID:
-            inherited = stat.S_ISGID if stat.S_ISDIR(new.mode) else 0
-            new = NewInode(new.mode | inherited, new.uid, above.gid, new.rdev, new.target)
-        inode = self._make(new, above.ino)
+        inode = self._make(_inherited(new, above), above.ino)
         try:
             fill(inode)
             directory.add(name, inode.ino)
@@ -199,6 +196,19 @@ class FileSystem:
         if inode.directory is not None:
             above.nlink += 1
         above.touch(self._now())
+        return inode
+
+    def make_nameless(self, parent: int, new: NewInode) -> Inode:
+        """A new file that has no name and never had one; the group is as if it were in ``parent``.
+
+        Nothing refers to it: open it before anything else is done.
+
+        Raises:
+            AnonfsError: ENOSPC; EDQUOT, as `make`.
+        """
+        above, _ = self.directory(parent)
+        inode = self._make(_inherited(new, above), above.ino)
+        inode.nlink = 0
         return inode
 
     def _make(self, new: NewInode, parent: Ino) -> Inode:
@@ -471,6 +481,14 @@ _TYPES = {
     stat.S_IFCHR,
     stat.S_IFBLK,
 }
+
+
+def _inherited(new: NewInode, above: Inode) -> NewInode:
+    """``new`` as it is made in ``above``, which may hand down its group."""
+    if not above.mode & stat.S_ISGID:
+        return new
+    inherited = stat.S_ISGID if stat.S_ISDIR(new.mode) else 0
+    return replace(new, mode=new.mode | inherited, gid=above.gid)
 
 
 def _refuse_replacement(inode: Inode, victim: Inode) -> None:

@@ -53,7 +53,8 @@ class Inode:
     ``was_mapped`` says that one of the opens had a mapping for certain, see `Reaping`.
     ``attaches`` is of the areas, see `LastAttaches`.
     ``parent`` is the inode that it was copied from, while there is that, or 0; ``copies`` are
-    those of which it is the parent, see `clone`.
+    those of which it is the parent, see `clone`. ``is_private`` says that it is, or is to be, of
+    one process alone: see `clone_into`.
     """
 
     __slots__ = (
@@ -88,6 +89,7 @@ class Inode:
     xattrs = _Word(10)
     parent = _Word(11)
     locked = _Word(12)
+    is_private = _Word(13)
 
     def __init__(self, image: Image, ino: Ino, operations: DentryOperations) -> None:
         self.ino = ino

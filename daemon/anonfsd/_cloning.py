@@ -3,7 +3,10 @@
 The value of ``user.anonfs.clone`` is ``FD NAME`` or ``lazy FD NAME``: the source is what the caller
 has open as FD, so that whoever may clone a file is whoever can read it, as with FICLONE. That the
 directory may be written is for the kernel to see to, who holds its lock until all is done, so
-that nobody makes the same name meanwhile.
+that nobody makes the same name meanwhile. Set on an empty file, ``FD`` makes that file the copy:
+one that has no name goes with whoever has it open, at whatever moment he is killed. ``quiet``
+before the FD says that nobody will store to the source until the answer has come, or that it does
+not matter to the caller, whose copy it is, if some pages of it are older than others.
 
 The copy is to have what a reader of the source sees at one moment, and of that the page cache has
 more than we do. So the source's dirty pages are written back first, while everybody goes on; a
@@ -21,8 +24,8 @@ write(2) is kept out by the lock of the inode while pages are dropped, where it 
 import errno
 import re
 import stat
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import NamedTuple
 
@@ -31,7 +34,7 @@ import trio
 from anonfs.errors import AnonfsError
 from anonfs.mm import AnonInodeInfo
 from anonfs.units import Ino
-from anonfs.vfs import FileSystem, Inode, NewInode, clone
+from anonfs.vfs import FileSystem, Inode, NewInode, check_empty, clone, clone_into
 from anonfsd._descriptors import descriptor_of
 from anonfsd._engine_lock import EngineLock
 from anonfsd._inode_lock import InodeLock
@@ -40,11 +43,11 @@ from anonfsd._stopping import Stopping
 from anonfsd._tree import Tree
 from anonfsd._unloading import Unloading
 
-__all__ = ["CLONE", "Cloner", "Cloning"]
+__all__ = ["CLONE", "Cloner", "Cloning", "Job"]
 
 CLONE = b"user.anonfs.clone"
 
-_REQUEST = re.compile(rb"(lazy )?(\d{1,9}) (.+)", re.DOTALL)
+_REQUEST = re.compile(rb"(lazy )?(quiet )?(\d{1,9})(?: (.+))?", re.DOTALL)
 _MODE = stat.S_IFREG | 0o600
 _SEARCH = stat.S_IXGRP | stat.S_IXOTH
 _RETRY_SECONDS = 0.25
@@ -56,6 +59,16 @@ class Cloner(NamedTuple):
     uid: int
     gid: int
     pid: int
+
+
+class Job(NamedTuple):
+    """What is asked for: a copy called ``name`` in ``into``, or in ``into`` itself."""
+
+    into: Inode
+    name: bytes | None
+    cloner: Cloner
+    lazy: bool = False
+    quiet: bool = False
 
 
 class Cloning:
@@ -85,33 +98,55 @@ class Cloning:
         self._stopping = stopping
         self._may_be_stored_to = may_be_stored_to
         self._limiter = trio.CapacityLimiter(1)
+        self._source: Inode | None = None
+        self._expected: set[Ino] = set()
 
-    async def clone(self, directory: Inode, value: bytes, cloner: Cloner) -> None:
-        """Do what the attribute asks for when it is set on ``directory``.
+    async def clone(self, into: Inode, value: bytes, cloner: Cloner) -> None:
+        """Do what the attribute asks for when it is set on ``into``, a directory or an empty file.
 
         Raises:
             AnonfsError: EINVAL, a bad value, or a source that has no pages; EBADF, no descriptor
                 that may be read; EXDEV, it is of another mount; EISDIR; EPERM, the caller cannot
-                be seen; EACCES; and those of `anonfs.vfs.clone`.
+                be seen; EACCES; EBUSY, the source is to be a copy, or the other way round; and
+                those of `anonfs.vfs.clone` and `anonfs.vfs.clone_into`.
         """
         match = _REQUEST.fullmatch(value)
-        if match is None:
-            raise AnonfsError(errno.EINVAL, "write '[lazy] FD NAME'")
-        if Tree.is_name(directory.ino, match[3]):
-            raise AnonfsError(errno.EEXIST)
-        _require_search(directory, cloner.uid)
-        request = directory, int(match[2]), match[3], cloner, match[1] is not None
-        await trio.to_thread.run_sync(self._clone, *request, limiter=self._limiter)
+        if match is None or (match[4] is None) is (into.directory is not None):
+            raise AnonfsError(errno.EINVAL, "write '[lazy] [quiet] FD', and for a directory NAME")
+        lazy, quiet, fd, name = match.groups()
+        job = Job(into, name, cloner, lazy is not None, quiet is not None)
+        if name is not None:
+            if Tree.is_name(into.ino, name):
+                raise AnonfsError(errno.EEXIST)
+            _require_search(into, cloner.uid)
+            await self._in_thread(job, int(fd))
+        else:
+            check_empty(into)
+            with self._expecting(into):
+                await self._in_thread(job, int(fd))
 
-    def _clone(self, directory: Inode, fd: int, name: bytes, cloner: Cloner, lazy: bool) -> None:
-        source, info = self._source(cloner.pid, fd)
-        new = NewInode(_MODE, cloner.uid, cloner.gid)
-        make = partial(clone, self._filesystem, source, directory.ino, name, new, lazy=lazy)
+    @contextmanager
+    def _expecting(self, copy: Inode) -> Iterator[None]:
+        """Whoever is to be a copy cannot be a source: its lock is held by who waits for us."""
+        if copy is self._source:
+            raise AnonfsError(errno.EBUSY, "being copied itself")
+        self._expected.add(copy.ino)
+        try:
+            yield
+        finally:
+            self._expected.discard(copy.ino)
+
+    async def _in_thread(self, job: Job, fd: int) -> None:
+        await trio.to_thread.run_sync(self._clone, job, fd, limiter=self._limiter)
+
+    def _clone(self, job: Job, fd: int) -> None:
+        source, info = self._begin(job.cloner.pid, fd)
+        make = partial(self._copy, source, job)
         try:
             with ExitStack() as stopped:
                 with self._inode_lock.held(source.ino):
                     self._unloading.write_back(source.ino, self._loaded(info))
-                    made = self._made_at_once(source, make)
+                    made = self._made_at_once(source, make, quiet=job.quiet)
                     if not made:
                         stopped.enter_context(self._stopping.stopped(info))
                 if not made:
@@ -120,18 +155,26 @@ class Cloning:
                         self._make(source, make)
         finally:
             with self._lock:
+                self._source = None
                 self._reclaim.close_soon()
-        self._unloading.forget_attributes(directory.ino)
+        self._unloading.forget_attributes(job.into.ino)
 
-    def _made_at_once(self, source: Inode, make: Callable[[], Inode]) -> bool:
+    def _copy(self, source: Inode, job: Job) -> None:
+        if job.name is None:
+            clone_into(self._filesystem, source, job.into, lazy=job.lazy)
+        else:
+            new = NewInode(_MODE, job.cloner.uid, job.cloner.gid)
+            clone(self._filesystem, source, job.into.ino, job.name, new, lazy=job.lazy)
+
+    def _made_at_once(self, source: Inode, make: Callable[[], None], *, quiet: bool) -> bool:
         """Whether the copy was made; it was not where somebody may store to the source now."""
         with self._lock:
-            if self._may_be_stored_to(source):
+            if not quiet and self._may_be_stored_to(source):
                 return False
             self._make(source, make)
             return True
 
-    def _make(self, source: Inode, make: Callable[[], Inode]) -> None:
+    def _make(self, source: Inode, make: Callable[[], None]) -> None:
         """Make the copy, with the lock held; once no page is being cut where it is."""
         while True:
             if self._filesystem.inodes.get(source.ino) is not source:
@@ -145,8 +188,8 @@ class Cloning:
             else:
                 return
 
-    def _source(self, pid: int, fd: int) -> tuple[Inode, AnonInodeInfo]:
-        """The file that the caller has open, who keeps it open while he waits."""
+    def _begin(self, pid: int, fd: int) -> tuple[Inode, AnonInodeInfo]:
+        """The file that the caller has open, who keeps it open while he waits; the source now."""
         found = descriptor_of(pid, fd)
         if found.device != self._device:
             raise AnonfsError(errno.EXDEV)
@@ -158,6 +201,9 @@ class Cloning:
                 raise AnonfsError(errno.EISDIR)
             if source is None or source.info is None:
                 raise AnonfsError(errno.EINVAL, "not a file with pages")
+            if source.ino in self._expected:
+                raise AnonfsError(errno.EBUSY, "to be a copy itself")
+            self._source = source
             return source, source.info
 
     def _loaded(self, info: AnonInodeInfo) -> list[tuple[int, int]]:

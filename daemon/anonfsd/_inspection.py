@@ -30,14 +30,14 @@ from anonfs.inspection import (
     bounded_lines,
 )
 from anonfs.units import pages_for
-from anonfs.vfs import FileSystem, Inode
+from anonfs.vfs import FileSystem, Inode, check_empty
 from anonfs.vm import ShareRing
 from anonfsd._rings import Rings
 
 __all__ = ["Caller", "Inspection", "Line"]
 
 _PREFIX = PREFIX.encode()
-_REAP, _LOCK, _SWAPOUT = (_PREFIX + name for name in (b"reap", b"lock", b"swapout"))
+_KIND, _REAP, _LOCK, _SWAPOUT = (_PREFIX + name for name in (b"kind", b"reap", b"lock", b"swapout"))
 _LONG_REQUESTS = 500
 _THREADS = 4
 _RANGE = re.compile(rb"(\d{1,15})-(\d{1,15})")
@@ -61,6 +61,9 @@ class _Kind:
 
     def render(self) -> str:
         return self.kind
+
+
+_SHARED, _PRIVATE = _Kind("shared"), _Kind("private")
 
 
 class Caller(NamedTuple):
@@ -147,6 +150,8 @@ class Inspection:
             await self._set_reap(inode, _parsed_reap(value, caller), caller)
         elif name == _LOCK and inode.is_regular:
             await self._set_lock(inode, _parsed_lock(value), caller)
+        elif name == _KIND and inode.is_regular:
+            _set_kind(inode, value, caller)
         elif name == _SWAPOUT and inode.is_regular:
             await self._swap_out_range(inode, value)
         else:
@@ -212,8 +217,8 @@ class Inspection:
             self._waiting -= 1
 
     @staticmethod
-    async def _kind(_inode: Inode, _uid: int) -> Iterable[Line]:
-        return [_Kind("shared")]
+    async def _kind(inode: Inode, _uid: int) -> Iterable[Line]:
+        return [_PRIVATE if inode.is_private else _SHARED]
 
     @staticmethod
     async def _pages(inode: Inode, _uid: int) -> Iterable[Line]:
@@ -263,6 +268,18 @@ class Inspection:
 def _require_owner(inode: Inode, caller: Caller) -> None:
     if caller.uid not in {0, inode.uid}:
         raise AnonfsError(errno.EPERM, "for root and the owner of the file")
+
+
+def _set_kind(inode: Inode, value: bytes, caller: Caller) -> None:
+    """Make a file private that nobody else can have: it has no name, and nothing was written.
+
+    It is said once, and is true of the copies that are made for children.
+    """
+    _require_owner(inode, caller)
+    if value.strip() != _PRIVATE.kind.encode() or inode.names:
+        raise AnonfsError(errno.EINVAL, "write 'private', to a file without a name")
+    check_empty(inode)
+    inode.is_private = 1
 
 
 def _parsed_lock(value: bytes) -> Lock:

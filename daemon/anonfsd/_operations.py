@@ -45,6 +45,7 @@ from anonfsd._rings import Rings
 __all__ = ["Operations"]
 
 _NOREPLACE, _EXCHANGE = 1, 2
+_NAMELESS = b"/"  # what the kernel calls an O_TMPFILE
 _TRUNCATE_THREADS = 4
 
 
@@ -116,9 +117,12 @@ class Operations(pyfuse3.Operations):
         flags: FlagT,
         ctx: RequestContext,
     ) -> tuple[FileInfo, EntryAttributes]:
-        """CREATE: make a file and open it."""
+        """CREATE: make a file and open it. TMPFILE: the same, and it has no name."""
         new = NewInode(stat.S_IFREG | stat.S_IMODE(mode), ctx.uid, ctx.gid)
-        inode = self.filesystem.make(parent_inode, name, new)
+        if name == _NAMELESS:
+            inode = self.filesystem.make_nameless(parent_inode, new)
+        else:
+            inode = self.filesystem.make(parent_inode, name, new)
         return self._open(inode, flags, ctx), self._entry(inode)
 
     @answered
@@ -357,7 +361,7 @@ class Operations(pyfuse3.Operations):
     ) -> None:
         """SETXATTR."""
         written = self.filesystem.inode(inode)
-        if name == CLONE and written.directory is not None:
+        if name == CLONE:
             with self.inspection.long_request():
                 await self.cloning.clone(written, value, Cloner(ctx.uid, ctx.gid, ctx.pid))
         elif self.inspection.owns(name):

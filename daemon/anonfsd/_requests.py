@@ -12,7 +12,8 @@ over a socket, which it takes for its device, and what it answers goes from ther
 
 So are FALLOCATE, which pyfuse3 does not know, and the daemon's own opens (`OwnFiles`): nobody else
 needs to know of them, and with FOPEN_NOFLUSH the kernel writes no whole file back when one is
-closed. A SETXATTR of its own means that it has the lock of an inode (`InodeLock`).
+closed. A SETXATTR of its own means that it has the lock of an inode (`InodeLock`). TMPFILE, which
+pyfuse3 does not know either, is a CREATE of a name that nothing can have, and is passed on as that.
 
 One thread is the *leader*, which alone waits for requests. A page that is on swap it has read
 meanwhile, asynchronously, and answers when it has come; before it waits for anything else, for
@@ -47,6 +48,8 @@ __all__ = ["Requests"]
 log = logging.getLogger(__name__)
 
 _OPEN, _READ, _WRITE, _RELEASE, _FSYNC, _SETXATTR, _FALLOCATE = 14, 15, 16, 18, 20, 21, 43
+_CREATE, _TMPFILE = 35, 51
+_OPCODE, _OPCODE_AT = struct.Struct("=I"), 4
 _IN = struct.Struct("=IIQQIII")  # len, opcode, unique, nodeid, uid, gid, pid
 _IN_SIZE = 40
 _RANGE = struct.Struct("=QQII")  # fuse_read_in, fuse_write_in: fh, offset, size, flags
@@ -264,6 +267,9 @@ class _Worker:
             self._events.take(opcode, unique, uid, memoryview(self._header)[_IN_SIZE:])
         elif opcode == _FALLOCATE:
             self._allocate(ino)
+        elif opcode == _TMPFILE:
+            _OPCODE.pack_into(self._header, _OPCODE_AT, _CREATE)
+            self._pass_on(size)
         elif not self._answer_own(opcode, pid):
             self._pass_on(size)
 

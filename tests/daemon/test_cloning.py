@@ -14,7 +14,7 @@ from anonfs.mm import sync
 from anonfs.units import PAGE_SIZE
 from anonfs.vfs import ROOT
 from anonfsd import _stopping
-from anonfsd._cloning import Cloner, Cloning
+from anonfsd._cloning import Cloner, Cloning, Job
 from anonfsd._descriptors import Descriptor
 from anonfsd._stopping import Stopping
 from tests.daemon.paged import FakeInodeLock, FakeReceiver, Paged
@@ -66,7 +66,7 @@ class Cloned:
         if before is not None:
             self.paged.unloading.before = before
         root = self.paged.filesystem.inode(ROOT)
-        self.cloning._clone(root, 3, name, _US, lazy=False)
+        self.cloning._clone(Job(root, name, _US), 3)
         copy = self.paged.filesystem.lookup(ROOT, name)
         assert copy.info is not None
         memory = self.paged.memory
