@@ -135,6 +135,10 @@ class PrivateMemory(mmap.mmap):
         """Write pages of the inode to swap, see `anonfs.client.swap_out`."""
         swap_out(self.fileno(), first, last)
 
+    def size(self) -> int:
+        """The length, in bytes."""
+        return len(self)
+
     def resize(self, newsize: int) -> None:
         """Have ``newsize`` bytes, those that are new zeros, perhaps at other addresses.
 

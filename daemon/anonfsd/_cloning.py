@@ -35,13 +35,14 @@ from anonfs.errors import AnonfsError
 from anonfs.mm import AnonInodeInfo
 from anonfs.units import Ino
 from anonfs.vfs import FileSystem, Inode, NewInode, check_empty, clone, clone_into
-from anonfsd._descriptors import descriptor_of
+from anonfsd._descriptors import Descriptor, descriptor_of
 from anonfsd._engine_lock import EngineLock
 from anonfsd._inode_lock import InodeLock
 from anonfsd._reclaim import Reclaim
 from anonfsd._stopping import Stopping
 from anonfsd._tree import Tree
 from anonfsd._unloading import Unloading
+from anonfsd.procfs import scan
 
 __all__ = ["CLONE", "Cloner", "Cloning", "Job"]
 
@@ -191,7 +192,7 @@ class Cloning:
     def _begin(self, pid: int, fd: int) -> tuple[Inode, AnonInodeInfo]:
         """The file that the caller has open, who keeps it open while he waits; the source now."""
         found = descriptor_of(pid, fd)
-        if found.device != self._device:
+        if found.device != self._device and not (found.device is None and self._maps(pid, found)):
             raise AnonfsError(errno.EXDEV)
         if not found.is_readable:
             raise AnonfsError(errno.EBADF, "not open for reading")
@@ -205,6 +206,17 @@ class Cloning:
                 raise AnonfsError(errno.EBUSY, "to be a copy itself")
             self._source = source
             return source, source.info
+
+    def _maps(self, pid: int, found: Descriptor) -> bool:
+        """Whether the caller maps, to read, the inode here that a descriptor of his may be of.
+
+        Of a mapping /proc tells the device, also when no path leads to the mount any more.
+        """
+        return any(
+            area.ino == found.ino and area.perms.startswith("r")
+            for process in scan(self._device, [pid])
+            for area in process.areas
+        )
 
     def _loaded(self, info: AnonInodeInfo) -> list[tuple[int, int]]:
         """The runs of pages (first, count) that may be dirty."""

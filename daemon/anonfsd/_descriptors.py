@@ -23,10 +23,13 @@ _FIELD = re.compile(r"^(flags|mnt_id|ino):\s*(\d+)$", re.MULTILINE)
 
 
 class Descriptor(NamedTuple):
-    """An open file of a process: its flags as of open(2), its (major, minor) device, its inode."""
+    """An open file of a process: its flags as of open(2), its (major, minor) device, its inode.
+
+    The device is not known where the process does not see the mount, as after an unmount.
+    """
 
     flags: int
-    device: tuple[int, int]
+    device: tuple[int, int] | None
     ino: int
 
     @property
@@ -40,7 +43,7 @@ def descriptor_of(pid: int, number: int) -> Descriptor:
 
     Raises:
         AnonfsError: EBADF, there is no such descriptor; EPERM, the process cannot be seen from
-            here; EXDEV, it is of a mount that the process cannot see.
+            here.
     """
     process = Path(f"/proc/{pid}")
     try:
@@ -53,6 +56,5 @@ def descriptor_of(pid: int, number: int) -> Descriptor:
     except (PermissionError, ProcessLookupError):
         raise AnonfsError(errno.EPERM, "the process cannot be seen") from None
     mount = re.search(rb"^%d \d+ (\d+):(\d+) " % int(fields["mnt_id"]), mounts, re.MULTILINE)
-    if mount is None:
-        raise AnonfsError(errno.EXDEV, "the descriptor is of another mount")
-    return Descriptor(int(fields["flags"], 8), (int(mount[1]), int(mount[2])), int(fields["ino"]))
+    device = None if mount is None else (int(mount[1]), int(mount[2]))
+    return Descriptor(int(fields["flags"], 8), device, int(fields["ino"]))

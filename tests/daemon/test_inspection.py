@@ -21,7 +21,7 @@ from anonfsd._inspection import Caller, Inspection
 from anonfsd._rings import Rings
 
 OWNER, OTHER = 1000, 2000
-READ_ONLY = "kind", "pages", "reserved", "pagemap", "ring", "count", "attaches"
+READ_ONLY = "pages", "reserved", "pagemap", "ring", "count", "attaches"
 ROOT_CALLER = Caller(0, os.getpid())
 
 
@@ -102,7 +102,7 @@ def test_only_files_have_them(looked: Looked) -> None:
         _refused(partial(looked.get, "kind", inode=inode), errno.ENODATA)
         _refused(partial(looked.set, "swapout", b"all", inode), errno.EPERM)
     names = {name.decode() for name in looked.inspection.names(looked.inode)}
-    short = *READ_ONLY, "parent", "reap", "lock", "swapout"
+    short = *READ_ONLY, "kind", "parent", "reap", "lock", "swapout"
     assert names == {f"user.anonfs.{name}" for name in short}
 
 
@@ -150,6 +150,23 @@ def test_an_empty_file(looked: Looked) -> None:
     assert PageCounts.parse(looked.get("pages")) == PageCounts(0, 0, 0, 0)
     assert looked.get("pagemap") == looked.get("ring") == ""
     assert looked.get("kind") == "shared"
+
+
+def test_memory_is_said_to_be_private_before_anything_is_in_it(looked: Looked) -> None:
+    fs = looked.filesystem
+    fresh = fs.make_nameless(ROOT, NewInode(0o100600, 1000, 1000))
+    fs.open(fresh)
+    named = fs.make(ROOT, b"named", NewInode(0o100600, 1000, 1000))
+    for inode, value, uid, number in (
+        (fresh, b"shared", 1000, errno.EINVAL),
+        (fresh, b"private", 1001, errno.EPERM),
+        (named, b"private", 1000, errno.EINVAL),
+    ):
+        _refused(partial(looked.set, "kind", value, inode, Caller(uid, 0)), number)
+    looked.set("kind", b"private\n", fresh, Caller(1000, 0))
+    assert looked.get("kind", inode=fresh) == "private"
+    fs.truncate(fresh, 1)
+    _refused(partial(looked.set, "kind", b"private", fresh, Caller(1000, 0)), errno.EINVAL)
 
 
 def test_addresses_are_for_root_and_the_owner(looked: Looked) -> None:

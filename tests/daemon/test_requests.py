@@ -240,6 +240,12 @@ def test_files_of_others_are_passed_on(kernel: Kernel) -> None:
         assert kernel.pyfuse.recv(1 << 20) == sent
 
 
+def test_a_file_without_a_name_is_created_under_one_that_cannot_be(kernel: Kernel) -> None:
+    body = struct.pack("=IIII", os.O_RDWR | os.O_TMPFILE, 0o100600, 0o22, 0) + b"/\0"
+    sent = kernel.send(51, body)
+    assert kernel.pyfuse.recv(1 << 20) == sent[:4] + struct.pack("=I", 35) + sent[8:]
+
+
 # -- all others ----------------------------------------------------------------------------
 
 

@@ -12,7 +12,7 @@ from anonfs.limits import Limits
 from anonfs.mm import Image, Memory, sync
 from anonfs.swap import MemoryStore, SwapArea
 from anonfs.units import PAGE_SIZE
-from anonfs.vfs import ROOT, FileSystem, Inode, NewInode, clone
+from anonfs.vfs import ROOT, FileSystem, Inode, NewInode, clone, clone_into
 
 FILE = NewInode(stat.S_IFREG | 0o600, 1000, 100)
 _CAPACITY = 40
@@ -111,3 +111,48 @@ def test_a_copy_counts_for_its_owner() -> None:
         clone(fs, copy, ROOT, b"another", FILE, lazy=False)
         fs.check_invariants()
         memory.check_invariants()
+
+
+def nameless(fs: FileSystem) -> Inode:
+    inode = fs.make_nameless(ROOT, FILE)
+    fs.open(inode)
+    return inode
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_a_copy_without_a_name_goes_with_who_has_it_open(fs: FileSystem, lazy: bool) -> None:
+    parent = source(fs)
+    before = left_over(fs)
+    parent.is_private = 1
+    copy = nameless(fs)
+    assert copy.names == 0
+    clone_into(fs, parent, copy, lazy=lazy)
+    assert (copy.size, copy.allocated, copy.parent) == (parent.size, 3, parent.ino)
+    assert (copy.promised, copy.is_private) == (parent.promised, 1)
+    fs.check_invariants()
+    fs.release(copy)
+    assert left_over(fs) == before
+    assert parent.copies == set()
+
+
+def test_what_a_file_cannot_become_it_is_not(fs: FileSystem) -> None:
+    parent = source(fs, _CAPACITY // 2 + 1)
+    empty, other = nameless(fs), nameless(fs)
+    fs.truncate(other, 1)
+    before = left_over(fs)
+    for inode, into, number in (
+        (parent, empty, errno.ENOSPC),
+        (empty, empty, errno.EINVAL),
+        (empty, other, errno.EINVAL),
+        (parent, parent, errno.EINVAL),
+        (parent, fs.inode(ROOT), errno.EINVAL),
+        (fs.inode(ROOT), empty, errno.EINVAL),
+    ):
+        with pytest.raises(AnonfsError) as refused:
+            clone_into(fs, inode, into, lazy=True)
+        assert refused.value.errno == number
+        fs.check_invariants()
+    assert (empty.size, empty.allocated, empty.parent, empty.promised) == (0, 0, 0, 0)
+    assert left_over(fs) == before
+    fs.release(empty)
+    fs.release(other)
