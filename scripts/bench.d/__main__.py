@@ -20,6 +20,7 @@ from rich.console import Console
 import basic
 import cost
 import pager
+import private
 import ring
 import shm
 import swap
@@ -37,6 +38,7 @@ _GROUPS: dict[str, Group] = {
     "cost": cost.GROUP,
     "ring": ring.GROUP,
     "shm": shm.GROUP,
+    "private": private.GROUP,
 }
 _PIPE_WIDTH = 200  # wide enough for a table: a pipe has no width of its own
 

@@ -43,7 +43,7 @@ def test_it_is_an_mmap(client: Client) -> None:
         memory.write(b"hello")
         memory.seek(0)
         assert memory.read(5) == b"hello"
-        assert memory.find(b"llo") == 2
+        assert memory.find(b"llo", 0) == 2
         memory.flush()
         memory.madvise(mmap.MADV_DONTNEED, 0, 1)
         assert memory[:5] == bytes(5)
