@@ -2,6 +2,7 @@
 
 import errno
 import os
+import stat
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -12,7 +13,7 @@ import pytest
 from anonfs.errors import AnonfsError
 from anonfs.mm import sync
 from anonfs.units import PAGE_SIZE
-from anonfs.vfs import ROOT
+from anonfs.vfs import ROOT, NewInode
 from anonfsd import _stopping
 from anonfsd._cloning import Cloner, Cloning, Job
 from anonfsd._descriptors import Descriptor
@@ -92,6 +93,34 @@ def test_what_nobody_stores_to_is_written_back_and_not_dropped(cloned: Cloned) -
     cloned.store(600, "b")
     assert cloned.clone() == "ab"
     assert not cloned.dropped
+
+
+def test_whoever_says_that_nobody_stores_has_nobody_stopped(cloned: Cloned) -> None:
+    cloned.store(0, "a")
+    fs = cloned.paged.filesystem
+    copy = fs.make_nameless(ROOT, NewInode(stat.S_IFREG | 0o600, 1000, 100))
+    fs.open(copy)
+    cloned.cloning._clone(Job(copy, None, _US, quiet=True), 3)
+    assert copy.info is not None
+    assert (copy.size, copy.parent) == (cloned.source.size, cloned.source.ino)
+    assert bytes(sync.read(cloned.paged.memory, copy.info, 0, 1)) == b"a"
+    assert not cloned.dropped
+
+
+def test_what_is_to_be_a_copy_is_no_source(cloned: Cloned) -> None:
+    """Whoever waits to have it made one holds its lock."""
+    cloning = cloned.cloning
+    with cloning._expecting(cloned.source), pytest.raises(AnonfsError) as refused:
+        cloned.clone()
+    assert refused.value.errno == errno.EBUSY
+
+    def before(_ino: int, _runs: list[tuple[int, int]]) -> None:
+        with pytest.raises(AnonfsError) as refused, cloning._expecting(cloned.source):
+            pass
+        assert refused.value.errno == errno.EBUSY
+
+    cloned.clone(before=before)
+    assert cloned.dropped
 
 
 def test_stores_are_in_a_copy_in_their_order(

@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import errno
+import faulthandler
 import itertools
 import mmap
 import os
@@ -250,6 +251,7 @@ def test_forks_that_bypass_python_get_no_memory(mounted: Mounted) -> None:
         array = (ctypes.c_char * PAGE_SIZE).from_buffer(memory)
         pid = libc.fork()
         if pid == 0:
+            faulthandler.disable()
             shared[0] = 2
             ctypes.memset(array, 3, 1)
             os._exit(0)
