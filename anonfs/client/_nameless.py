@@ -12,12 +12,13 @@ def open_nameless(directory: int) -> int:
 
     ``directory`` may be an O_PATH descriptor. Where there is no O_TMPFILE, before Linux 6.1, the
     file has a random name for a moment, and whoever is killed in it leaves that behind, empty.
+    It cannot be given a name.
 
     Raises OSError: as open(2).
     """
     flags = os.O_RDWR | os.O_CLOEXEC
     try:
-        return os.open(".", flags | os.O_TMPFILE, 0o600, dir_fd=directory)
+        return os.open(".", flags | os.O_TMPFILE | os.O_EXCL, 0o600, dir_fd=directory)
     except OSError as error:
         if error.errno not in {errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL}:
             raise

@@ -276,8 +276,10 @@ def _set_kind(inode: Inode, value: bytes, caller: Caller) -> None:
     It is said once, and is true of the copies that are made for children.
     """
     _require_owner(inode, caller)
-    if value.strip() != _PRIVATE.kind.encode() or inode.names:
-        raise AnonfsError(errno.EINVAL, "write 'private', to a file without a name")
+    if inode.names:
+        raise AnonfsError(errno.EPERM, "for files without a name")
+    if value.strip() != _PRIVATE.kind.encode():
+        raise AnonfsError(errno.EINVAL, "write 'private'")
     check_empty(inode)
     inode.is_private = 1
 

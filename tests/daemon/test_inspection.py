@@ -160,7 +160,7 @@ def test_memory_is_said_to_be_private_before_anything_is_in_it(looked: Looked) -
     for inode, value, uid, number in (
         (fresh, b"shared", 1000, errno.EINVAL),
         (fresh, b"private", 1001, errno.EPERM),
-        (named, b"private", 1000, errno.EINVAL),
+        (named, b"private", 1000, errno.EPERM),
     ):
         _refused(partial(looked.set, "kind", value, inode, Caller(uid, 0)), number)
     looked.set("kind", b"private\n", fresh, Caller(1000, 0))

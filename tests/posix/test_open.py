@@ -118,9 +118,22 @@ def test_descriptors_allow_what_they_were_opened_for(directory: Path) -> object:
     return record
 
 
-def test_no_nameless_creation(shared_mount: Path) -> None:
-    # The kernel has no such request for this daemon; tempfile falls back by itself.
-    assert opened(shared_mount, os.O_TMPFILE | os.O_RDWR) == "ENOTSUP"
+@as_on_tmpfs
+def test_a_file_without_a_name(directory: Path) -> object:
+    """Which may be given one, unless it was opened with O_EXCL."""
+    directory.chmod(0o2755)
+    record: dict[str, object] = {}
+    with descriptor(directory, os.O_RDONLY) as above:
+        for how, flag in {"free": 0, "exclusive": os.O_EXCL}.items():
+            with descriptor(directory, os.O_TMPFILE | os.O_RDWR | flag) as fd:
+                os.pwrite(fd, how.encode(), 3)
+                names = list(directory.iterdir())
+                link = outcome(os.link, f"/proc/self/fd/{fd}", how, dst_dir_fd=above)
+                record[how] = names, facts(fd), os.pread(fd, 100, 0), link
+            record[f"{how}, linked"] = facts(directory / how)
+            (directory / how).unlink(missing_ok=True)
+    record["to read"] = opened(directory, os.O_TMPFILE | os.O_RDONLY)
+    return record
 
 
 @pytest.mark.parametrize("name", ["f", "again"])

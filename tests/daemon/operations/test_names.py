@@ -25,7 +25,8 @@ BAD_NAMES: list[tuple[bytes, str]] = [
 def test_bad_names(mount: Mount, name: bytes, answer: str) -> None:
     file = mount.inos[b"file"]
     names = sorted(entry[2] for entry in mount.image.names.walk())
-    assert mount.call("create", ROOT, name, 0o644, os.O_RDWR, CTX) == answer
+    if name != b"/":
+        assert mount.call("create", ROOT, name, 0o644, os.O_RDWR, CTX) == answer
     assert mount.call("mknod", ROOT, name, stat.S_IFIFO, 0, CTX) == answer
     assert mount.call("mkdir", ROOT, name, 0o755, CTX) == answer
     assert mount.call("symlink", ROOT, name, b"target", CTX) == answer
@@ -36,6 +37,18 @@ def test_bad_names(mount: Mount, name: bytes, answer: str) -> None:
         assert mount.call("rename", ROOT, name, ROOT, b"new", flags, CTX) == answer
         assert mount.call("rename", ROOT, b"file", ROOT, name, flags, CTX) == answer
     assert names == sorted(entry[2] for entry in mount.image.names.walk())
+
+
+def test_a_file_without_a_name(mount: Mount) -> None:
+    """What the kernel calls an O_TMPFILE: it goes with its last open."""
+    names = sorted(entry[2] for entry in mount.image.names.walk())
+    opened, entry = mount.call("create", ROOT, b"/", 0o644, os.O_RDWR | os.O_TMPFILE, CTX)
+    assert (entry.st_nlink, entry.st_mode, entry.st_uid) == (0, stat.S_IFREG | 0o644, CTX.uid)
+    assert mount.filesystem.inode(entry.st_ino).opens == 1
+    assert names == sorted(entry[2] for entry in mount.image.names.walk())
+    mount.call("release", opened.fh)
+    mount.call("forget", [(entry.st_ino, 1)])
+    assert entry.st_ino not in mount.filesystem.inodes
 
 
 @pytest.mark.parametrize(("name", "answer"), BAD_NAMES)
