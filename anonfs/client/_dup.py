@@ -79,13 +79,13 @@ class Dups:
 
     def after_in_child(self) -> None:
         """Put the copies in place."""
-        # First of all, before anything is allocated that might be put where they belong.
-        for mapping, copy in self._copies:
+        copies, self._copies = self._copies, []
+        # First of all, before much is allocated that might be put where they belong.
+        for mapping, copy in copies:
             mapping.become(copy)
-        self._copies = []
-        if self._mappings:
+        if copies:
             self.room.keep_in_child()
-        self.lock = threading.RLock()
+        self.lock = threading.RLock()  # others may have waited for the old one
 
 
 def _copied(mapping: Private, *, quiet: bool) -> int | OSError:

@@ -191,6 +191,7 @@ class PrivateMemory(mmap.mmap):
 
         Raises OSError.
         """
+        self._address = address_of(self)  # a signal handler may fork in the middle of `resize`
         copy = open_nameless(self._inode.directory)
         try:
             clone_into(self._inode.descriptor, copy, quiet=quiet)

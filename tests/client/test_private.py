@@ -16,7 +16,9 @@ import pytest
 from anonfs.client import Client, ClientError, PrivateMemory, _private, connect
 from anonfs.client._addresses import Room, address_of
 from anonfs.client._dup import dups
+from anonfs.client._nameless import open_nameless
 from anonfs.units import PAGE_SIZE
+from tests.posix.children import fork
 
 
 def _copy(source: int, copy: int, *, quiet: bool) -> None:
@@ -98,7 +100,7 @@ def test_it_goes_with_its_last_user(client: Client) -> None:
 
 def _in_child(memory: PrivateMemory) -> int:
     """How a child ends that writes to ``memory``."""
-    pid = os.fork()
+    pid = fork()
     if pid == 0:
         faulthandler.disable()
         status = 1
@@ -112,6 +114,28 @@ def _in_child(memory: PrivateMemory) -> int:
         finally:
             os._exit(status)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def test_where_there_is_no_nameless_file_a_name_is_taken_away(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+
+    def without(name: str, flags: int, mode: int, *, dir_fd: int) -> int:
+        if flags & os.O_TMPFILE == os.O_TMPFILE:
+            raise OSError(errno.EOPNOTSUPP, "before Linux 6.1")
+        opened.append(name)
+        return real(name, flags, mode, dir_fd=dir_fd)
+
+    real = os.open
+    with connect(client.mount).private(PAGE_SIZE) as memory:
+        directory = memory._inode.directory
+        monkeypatch.setattr(os, "open", without)
+        descriptor = open_nameless(directory)
+    assert os.fstat(descriptor).st_nlink == 0
+    os.close(descriptor)
+    assert len(opened) == 1
+    assert client.list() == []
 
 
 def test_a_fork_leaves_no_descriptors(client: Client) -> None:

@@ -15,6 +15,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 
 from anonfs.client import PrivateMemory, connect, inspect, meminfo, private
@@ -138,7 +140,7 @@ def _count_and_fork(mount: Path) -> list[int]:
     ends: list[int] = []
 
     def fork() -> None:
-        for _ in range(4):
+        for _ in range(10):
             before = int.from_bytes(memory[:8], "little")
             pid = os.fork()
             if pid == 0:
@@ -161,8 +163,42 @@ def _count_and_fork(mount: Path) -> list[int]:
 def test_threads_store_and_fork(mounted: Mounted) -> None:
     """A child has every inode as it was at one moment, no earlier than the call."""
     with Child(_count_and_fork, mounted.path) as child:
-        assert child.said() == [0] * 8
+        assert child.said() == [0] * 20
     eventually(lambda: _nothing_is_left(mounted.path), "all memory is free")
+
+
+def test_a_child_saves_what_there_was_while_its_parent_goes_on(
+    mount_factory: Callable[..., Mounted], tmp_path: Path
+) -> None:
+    """A snapshot as Redis makes it: a balance kept over accounts twice as large as the budget."""
+    mount = mount_factory(budget="4M").path
+    saved = tmp_path / "saved"
+    count, total = 1 << 20, 1000 << 20
+    dice = np.random.default_rng(3)
+
+    def save(accounts: npt.NDArray[np.int64]) -> None:
+        say("saving")
+        accounts.tofile(saved)
+
+    def move(accounts: npt.NDArray[np.int64]) -> None:
+        payers, payees = dice.permutation(count)[: 2 * 999].reshape(2, -1)
+        accounts[payers] -= 7
+        accounts[payees] += 7
+
+    with private(8 * count, mount) as memory:
+        accounts = np.frombuffer(memory, np.int64)
+        accounts[:] = 1000
+        for _ in range(2):
+            move(accounts)
+            expected = accounts.copy()
+            with Child(save, accounts) as child:
+                assert child.said() == "saving"
+                while not child.has_said(0):
+                    move(accounts)
+                assert child.said() is None
+            assert (np.fromfile(saved, np.int64) == expected).all()
+            assert accounts.sum() == total
+        del accounts
 
 
 def _fork_for_ever(mount: Path) -> None:
@@ -243,6 +279,7 @@ def test_memory_of_several_mounts_one_of_them_dead(mount_factory: Callable[..., 
         assert second[:2] == b"22"
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_forks_that_bypass_python_get_no_memory(mounted: Mounted) -> None:
     libc = ctypes.CDLL(None)
     fs = connect(mounted.path)

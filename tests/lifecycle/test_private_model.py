@@ -23,7 +23,7 @@ from tests.posix.children import SECONDS, Child
 
 _PAGES = 24
 _PROCESSES = 6
-_PROGRAMS = 25
+_PROGRAMS = 60
 
 _NUMBER = st.integers(0, (1 << 16) - 1)
 _NAMES = ["store", "store", "store", "fork", "fork", "resize", "zero", "swap", "clear", "exit"]
