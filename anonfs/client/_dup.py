@@ -83,8 +83,9 @@ class Dups:
         # First of all, before much is allocated that might be put where they belong.
         for mapping, copy in copies:
             mapping.become(copy)
-        if copies:
-            self.room.keep_in_child()
+            if not isinstance(copy, int):
+                self._mappings.discard(mapping)
+        self.room.keep_in_child()
         self.lock = threading.RLock()  # others may have waited for the old one
 
 

@@ -18,7 +18,7 @@ from anonfs.client._addresses import Room, address_of
 from anonfs.client._dup import dups
 from anonfs.client._nameless import open_nameless
 from anonfs.units import PAGE_SIZE
-from tests.posix.children import fork
+from tests.posix.children import Child, fork
 
 
 def _copy(source: int, copy: int, *, quiet: bool) -> None:
@@ -163,6 +163,29 @@ def test_a_copy_that_fails_is_not_shared(
         assert memory[0] == 1
         assert _descriptors() == before
     assert "no more for you" in caplog.text
+
+
+def test_what_has_no_copy_has_no_grandchildren(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "no room")
+
+    monkeypatch.setattr(_private, "clone_into", fail)
+    with (
+        client.private(PAGE_SIZE) as memory,
+        memoryview(memory),
+        Child(_with_another, client, monkeypatch) as child,
+    ):
+        assert child.said() == [0, 0]
+
+
+def _with_another(client: Client, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How children end in a child that has no copy of what an array of it uses."""
+    monkeypatch.setattr(_private, "clone_into", _copy)
+    with client.private(PAGE_SIZE) as memory:
+        memory[0] = 1
+        return [_in_child(memory), _in_child(memory)]
 
 
 def test_all_of_it_lies_beneath_the_room(client: Client) -> None:
