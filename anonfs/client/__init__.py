@@ -17,7 +17,7 @@ machine's Python path. Every error is an ``OSError``; those that anonfs words it
 from anonfs.client._attach import attach
 from anonfs.client._choice import MOUNT_VARIABLE, default_mountpoint, find_mount
 from anonfs.client._client import Client, Entry, connect, private
-from anonfs.client._clone import clone
+from anonfs.client._clone import clone, clone_into
 from anonfs.client._errors import (
     BadNameError,
     ClientError,
@@ -71,6 +71,7 @@ __all__ = [
     "attach",
     "attaches",
     "clone",
+    "clone_into",
     "connect",
     "default_mountpoint",
     "find_mount",

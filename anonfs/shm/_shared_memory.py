@@ -28,13 +28,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
 
-from anonfs.client import File, Mapping, areas, connect, page_counts, reap_policy
+from anonfs.client import File, Mapping, areas, clone_into, connect, page_counts, reap_policy
 from anonfs.client import attach as attach_mappings
 from anonfs.client import reap as set_reap
 from anonfs.inspection import Area, PageCounts
 from anonfs.shm._names import errors_about, file_name, no_room
 from anonfs.shm._opening import Opening
-from anonfs.shm._snapshot import copy_pages
 from anonfs.shm._uses import check_no_views, check_nobody_maps_beyond
 
 __all__ = ["SharedMemory"]
@@ -217,23 +216,27 @@ class SharedMemory(shared_memory.SharedMemory):
     def snapshot(self, name: str | None = None, *, reap: str | None = None) -> Self:
         """A copy of the segment, as a new one of that name, which appears when it is whole.
 
-        Holes stay holes. Each page is as it was at some moment of the call; where all of them have
-        to be of one moment, let nobody store meanwhile.
+        All its pages are as they were at one moment of the call: whoever stores to the segment
+        meanwhile is kept waiting. None is copied until one side stores to it.
 
         Raises:
             FileExistsError: there is a segment of that name.
             OSError: ENOSPC, there is no room for a copy.
         """
         source = self._held()
-        options = self._given if reap is None else {**self._given, "reap": reap}
-        made = type(self)(create=True, size=self.size, **options)
+        file, made_up, _ = self._opening(None, True, self.size, False).open(self._fs)
         try:
-            os.fchmod(made.fileno(), stat.S_IMODE(os.fstat(source.fileno()).st_mode))
-            copy_pages(source, made.fileno())
+            with file, errors_about(made_up):
+                if reap is not None:
+                    file.reap = reap
+                os.fchmod(file.fileno(), stat.S_IMODE(os.fstat(source.fileno()).st_mode))
+                with no_room(made_up, self.size, self._fs):
+                    clone_into(source.fileno(), file.fileno())
+            made = type(self)(made_up.removeprefix("/"), **self._given)
             if name is not None:
                 made._rename("/" + name)  # noqa: SLF001  of this class
         except BaseException:
-            made.unlink()
+            self._fs.path(file_name(made_up)).unlink(missing_ok=True)
             raise
         return made
 
