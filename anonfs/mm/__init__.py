@@ -10,7 +10,8 @@ from anonfs.mm._budget import Budget
 from anonfs.mm._counters import Counters
 from anonfs.mm._cut import PageCut
 from anonfs.mm._entry import PageState
-from anonfs.mm._fault import OnePageRead, PageLoad, SwapRead
+from anonfs.mm._fault import FrontLoad, OnePageRead, PageLoad, PageRead, SwapRead
+from anonfs.mm._front import FrontStore
 from anonfs.mm._image import BlobStore, Image, NameTable
 from anonfs.mm._loaded import LoadedPages, Unload
 from anonfs.mm._memory import EVICTION_BATCH, Memory
@@ -28,6 +29,8 @@ __all__ = [
     "Budget",
     "Counters",
     "Eviction",
+    "FrontLoad",
+    "FrontStore",
     "Image",
     "LoadedPages",
     "Memory",
@@ -35,6 +38,7 @@ __all__ = [
     "OnePageRead",
     "PageCut",
     "PageLoad",
+    "PageRead",
     "PageState",
     "Promises",
     "Streams",

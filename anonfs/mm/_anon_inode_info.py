@@ -14,11 +14,13 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from anonfs.errors import require
 from anonfs.mm._entry import Entries, PageState, states
+from anonfs.mm._front import Front
 from anonfs.mm._leaves import ENTRIES_PER_LEAF, LEAF_SHIFT, Leaves
-from anonfs.units import Ino
+from anonfs.units import Ino, pages_for
 
 __all__ = ["AnonInodeInfo", "Span"]
 
@@ -34,10 +36,20 @@ class Span(NamedTuple):
 class AnonInodeInfo:
     """The page table of the inode ``ino``; ``in_core`` and ``on_swap`` count its pages.
 
-    While it is ``locked`` no page in core leaves for swap, see `Memory.lock`.
+    While it is ``locked`` no page in core leaves for swap, see `Memory.lock`. Pages that do not
+    exist show its ``front`` up to byte ``front_end``, see `Front`.
     """
 
-    __slots__ = ("_pool", "in_core", "ino", "leaves", "locked", "on_swap")
+    __slots__ = (
+        "_pool",
+        "front",
+        "front_end",
+        "in_core",
+        "ino",
+        "leaves",
+        "locked",
+        "on_swap",
+    )
 
     def __init__(self, ino: Ino, pool: Leaves) -> None:
         self.ino = ino
@@ -45,6 +57,8 @@ class AnonInodeInfo:
         self.in_core = 0
         self.on_swap = 0
         self.locked = False
+        self.front: Front | None = None
+        self.front_end = 0
         self._pool = pool
 
     @property
@@ -70,6 +84,32 @@ class AnonInodeInfo:
     def holes(self, first: int, count: int) -> int:
         """How many of ``count`` pages from ``first`` do not exist."""
         return count - sum(int(np.count_nonzero(s.entries)) for s in self.spans(first, count))
+
+    # -- the front -------------------------------------------------------------------------
+
+    def put_over(self, front: Front, end: int) -> None:
+        """Have ``front`` show up to byte ``end`` where there are no pages."""
+        front.get()
+        self.front, self.front_end = front, end
+
+    def leave_front(self) -> None:
+        """Have no front any more."""
+        front, self.front, self.front_end = self.front, None, 0
+        if front is not None:
+            front.put()
+
+    @property
+    def front_pages(self) -> int:
+        """The pages from 0 on that show the front, unless they exist."""
+        return pages_for(self.front_end)
+
+    def shows_front(self, first: int, entries: Entries) -> npt.NDArray[np.bool_]:
+        """Which of the pages from ``first`` on, which have these ``entries``, show the front."""
+        shown: npt.NDArray[np.bool_] = entries == 0
+        shown[max(0, self.front_pages - first) :] = False
+        return shown
+
+    # -- spans -----------------------------------------------------------------------------
 
     def spans(self, first: int, count: int) -> Iterator[Span]:
         """The parts of ``count`` pages from ``first`` that leaves describe, ascending."""
@@ -125,6 +165,17 @@ class AnonInodeInfo:
 
     def runs(self, pages: int) -> Iterator[tuple[int, int, PageState]]:
         """The first ``pages`` pages as runs (first, last, state) of one state, holes included."""
+        shown = min(self.front_pages, pages)
+        for first, last, state in self._own_runs(pages):
+            if state is PageState.NONE and first < shown:
+                yield first, min(last, shown - 1), PageState.FRONT
+                if last >= shown:
+                    yield shown, last, state
+            else:
+                yield first, last, state
+
+    def _own_runs(self, pages: int) -> Iterator[tuple[int, int, PageState]]:
+        """As `runs`, without regard to the front."""
         start, state = 0, PageState.NONE
         for first, following in self._changes(pages):
             if following is state:
@@ -158,3 +209,5 @@ class AnonInodeInfo:
             in_core += int((kinds == PageState.IN_CORE).sum())
             on_swap += int((kinds == PageState.ON_SWAP).sum())
         require((in_core, on_swap) == (self.in_core, self.on_swap), "pages miscounted")
+        size = self.front.size if self.front is not None else 0
+        require(0 <= self.front_end <= size, "a front shows more than it has")

@@ -7,7 +7,8 @@ The seed wants a page pointer or a swap entry or nothing, in one word with a tag
     │ 0 │ tag │  frame or slot             │  checksum                   │
     └───┴─────┴────────────────────────────┴─────────────────────────────┘
 
-    NONE      tag 0, the whole word 0: never written, or punched; reads as zeros
+    NONE      tag 0, the whole word 0: never written, or punched; reads as zeros, or as the front
+              store of the inode where there is one
     IN_CORE   tag 1: the frame that holds the page; no checksum
     ON_SWAP   tag 2: the slot that holds the page, and what its bytes add up to
 
@@ -51,11 +52,12 @@ _CHECKSUM_MASK = (1 << _NUMBER_SHIFT) - 1
 
 
 class PageState(IntEnum):
-    """The tag of an entry."""
+    """The tag of an entry; FRONT is none, but what a page that is NONE may be, see `Front`."""
 
     NONE = 0
     IN_CORE = 1
     ON_SWAP = 2
+    FRONT = 3
 
     @property
     def label(self) -> str:

@@ -1,8 +1,9 @@
-"""Faults: getting at pages that are on swap.
+"""Faults: getting at pages that are on swap or in the front store.
 
-A `PageRead` answers a READ: the bytes go to the kernel's page cache, the page stays on swap and no
-frame is taken, since a READ brings up to a read-ahead window of pages around the one that was
-touched. A `PageLoad` brings a page into a frame, because a write is about to change a part of it.
+A `PageRead` answers a READ: the bytes go to the kernel's page cache, the page stays where it is and
+no frame is taken, since a READ brings up to a read-ahead window of pages around the one that was
+touched. A `PageLoad` brings a page into a frame, because a write is about to change a part of it,
+and a `FrontLoad` does with one of the front store.
 For what clears the rest of a page because a file ends within it, see `PageCut`.
 """
 
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 import numpy as np
 
 from anonfs.mm._entry import Entries, PageState, numbers, states
+from anonfs.mm._front import FrontIn
 from anonfs.mm._swap_in import BadPageError, SwapIn
 from anonfs.swap import AsyncReads, aligned_pages, checksum
 
@@ -18,11 +20,14 @@ if TYPE_CHECKING:
     from anonfs.mm._anon_inode_info import AnonInodeInfo
     from anonfs.mm._memory import Memory
 
-__all__ = ["OnePageRead", "PageLoad", "PageRead", "SwapRead"]
+__all__ = ["FrontLoad", "OnePageRead", "PageLoad", "PageRead", "SwapRead"]
 
 
 class PageRead:
-    """The bytes of a range of pages from ``first``, of which some are on swap. See `Work`."""
+    """The bytes of a range of pages from ``first``, of which some are on swap. See `Work`.
+
+    Some may be in the front store: then it ``waits_for_front``, which can take for ever.
+    """
 
     def __init__(
         self,
@@ -33,25 +38,48 @@ class PageRead:
         inside: slice,
     ) -> None:
         on_swap = states(entries) == PageState.ON_SWAP
-        others = np.flatnonzero(~on_swap)
+        in_front = info.shows_front(first, entries)
+        others = np.flatnonzero(~(on_swap | in_front))
         self._rows = np.flatnonzero(on_swap)
+        self._front_rows = np.flatnonzero(in_front)
         self._pages = aligned_pages(entries.size)
         self._inside = inside
         if others.size:
             self._pages[others] = memory.frames.pages[numbers(entries[others])]
         self._swap_in = SwapIn(memory, info, first + self._rows, entries[self._rows])
+        self._front_in = FrontIn(info, first + self._front_rows) if in_front.any() else None
+
+    @property
+    def waits_for_front(self) -> bool:
+        """Whether `run` reads the front store."""
+        return self._front_in is not None
 
     def run(self) -> None:
-        """Read the slots. Raises BadPageError."""
-        self._swap_in.run(self._pages, self._rows)
+        """Read the slots and the front. Raises BadPageError, or AnonfsError: EIO."""
+        if self._rows.size:
+            self._swap_in.run(self._pages, self._rows)
+        if self._front_in is not None:
+            self._front_in.run(self._pages, self._front_rows)
+
+    def run_at_once(self) -> bool:
+        """As `run`, if nothing has to be waited for; returns whether it was done."""
+        if self._rows.size or self._front_in is None:
+            return False
+        return self._front_in.run_at_once(self._pages, self._front_rows)
 
     def finish(self) -> None:
-        """Let the slots go."""
+        """Let the slots and the front go."""
         self._swap_in.finish()
+        self._leave_front()
 
     def abandon(self) -> None:
-        """Let the slots go."""
+        """Let the slots and the front go."""
         self._swap_in.end()
+        self._leave_front()
+
+    def _leave_front(self) -> None:
+        if self._front_in is not None:
+            self._front_in.end()
 
     @property
     def data(self) -> memoryview:
@@ -159,6 +187,43 @@ class PageLoad:
     def abandon(self) -> None:
         """Let the slots go."""
         self._swap_in.end()
+
+
+class FrontLoad:
+    """Brings pages that show the front into frames: they are anonymous then. See `Work`.
+
+    A page is left as it is if it is there already or if no frame is free, as `PageLoad` does.
+    """
+
+    def __init__(self, memory: "Memory", info: "AnonInodeInfo", pages: list[int]) -> None:
+        self._memory = memory
+        self._info = info
+        self._pages = pages
+        self._end = info.front_end
+        self._rows = np.arange(len(pages))
+        self._buffer = aligned_pages(len(pages))
+        self._front_in = FrontIn(info, np.array(pages, np.int64))
+
+    def run(self) -> None:
+        """Read the front. Raises AnonfsError: EIO."""
+        self._front_in.run(self._buffer, self._rows)
+
+    def run_at_once(self) -> bool:
+        """As `run`, if nothing has to be waited for; returns whether it was done."""
+        return self._front_in.run_at_once(self._buffer, self._rows)
+
+    def finish(self) -> None:
+        """Put each page that is not there yet into a frame."""
+        self._front_in.end()
+        if self._info.front_end != self._end:
+            return
+        for page, data in zip(self._pages, self._buffer, strict=True):
+            if self._memory.frames.free and not self._info.entries(page, 1).any():
+                self._memory.store_page(self._info, page, data)
+
+    def abandon(self) -> None:
+        """Let the front go."""
+        self._front_in.end()
 
 
 SwapRead = PageRead | OnePageRead

@@ -36,8 +36,9 @@ from anonfs.mm._entry import (
     slot_and_sum,
     states,
 )
-from anonfs.mm._fault import OnePageRead, PageLoad, PageRead, SwapRead
+from anonfs.mm._fault import FrontLoad, OnePageRead, PageLoad, PageRead, SwapRead
 from anonfs.mm._frames import Frames
+from anonfs.mm._front import Front, FrontStore
 from anonfs.mm._image import Image
 from anonfs.mm._leaves import ENTRIES_PER_LEAF, LEAF_SHIFT
 from anonfs.mm._loaded import LoadedPages
@@ -72,6 +73,8 @@ class Memory:
         self.promises = Promises(image.frames, swap)
         self.loaded = LoadedPages()
         self.infos: set[AnonInodeInfo] = set()
+        self.overlays = 0
+        """How many of them have a front."""
         self.evictions: set[Eviction] = set()
         self.cuts: set[PageCut] = set()
         self.counters = Counters()
@@ -96,6 +99,8 @@ class Memory:
             raise AnonfsError(errno.EAGAIN, "a page is being cut")
         copy = AnonInodeInfo(ino, self.leaves)
         self.sharing.clone(source, copy, lazy=lazy)
+        if source.front is not None:
+            self._put_over(copy, source.front, source.front_end)
         self.infos.add(copy)
         return copy
 
@@ -104,14 +109,41 @@ class Memory:
         self.clear(info, 0)
         self.loaded.drop(info)
         self.infos.discard(info)
+        if info.front is not None:
+            self.overlays -= 1
+            info.leave_front()
+
+    # -- the front -------------------------------------------------------------------------
+
+    def overlay(self, info: AnonInodeInfo, store: FrontStore, size: int) -> None:
+        """Let ``info``, which has no page and no front, show ``size`` bytes of ``store``.
+
+        The store is closed when nobody needs it any more, which may be once this has failed.
+        """
+        require(not info.leaves and info.front is None, "an overlay is made of an empty inode")
+        self._put_over(info, Front(store, size), size)
+
+    def _put_over(self, info: AnonInodeInfo, front: Front, end: int) -> None:
+        info.put_over(front, end)
+        self.overlays += 1
+
+    def discard(self, info: AnonInodeInfo) -> None:
+        """Free all pages of ``info``, which has a front that shows in full from now on.
+
+        Raises:
+            AnonfsError: ENOSPC, there are no more leaves; nothing was changed.
+        """
+        self.clear(info, 0)
+        if info.front is not None:
+            info.front_end = info.front.size
 
     # -- reading ---------------------------------------------------------------------------
 
     def begin_read(self, info: AnonInodeInfo, offset: int, size: int) -> memoryview | SwapRead:
         """``size`` bytes at ``offset``, or the work that gets them where pages are on swap.
 
-        Holes read as zeros and take nothing. The view may be of the arena itself: use it before
-        the next call.
+        Holes read as zeros, or as the front, and take nothing. The view may be of the arena itself:
+        use it before the next call.
         """
         first = offset >> PAGE_SHIFT
         entries = info.entries(first, pages_for(offset + size) - first)
@@ -127,34 +159,59 @@ class Memory:
         if slot:
             self.counters.fault_on_swap += 1
             return OnePageRead(self, info, first, (slot, checksum), slice(head, head + size))
+        if first < info.front_pages and info.shows_front(first, entries).any():
+            self._count_faults(entries)
+            return PageRead(self, info, first, entries, slice(head, head + size))
         if not entries.any():
             self.counters.fault_none += entries.size
             return _ZEROS[:size] if size <= len(_ZEROS) else memoryview(bytes(size))
+        if self._count_faults(entries):
+            return PageRead(self, info, first, entries, slice(head, head + size))
+        frames = numbers(entries)
+        self.frames.note_use(frames)
+        return self.frames.pages.take(frames, axis=0).data.cast("B")[head : head + size]
+
+    def _count_faults(self, entries: Entries) -> int:
+        """Count what was found of ``entries``; returns how many are on swap."""
         kinds = states(entries)
         held = int(np.count_nonzero(kinds == PageState.IN_CORE))
         on_swap = int(np.count_nonzero(kinds == PageState.ON_SWAP))
         self.counters.fault_in_core += held
         self.counters.fault_on_swap += on_swap
         self.counters.fault_none += entries.size - held - on_swap
-        if on_swap:
-            return PageRead(self, info, first, entries, slice(head, head + size))
-        frames = numbers(entries)
-        self.frames.note_use(frames)
-        return self.frames.pages.take(frames, axis=0).data.cast("B")[head : head + size]
+        return on_swap
 
     # -- writing ---------------------------------------------------------------------------
 
-    def work_to_complete(self, info: AnonInodeInfo, offset: int, size: int) -> PageLoad | None:
+    def work_to_complete(
+        self, info: AnonInodeInfo, offset: int, size: int
+    ) -> PageLoad | FrontLoad | None:
         """What must be loaded before ``size`` bytes at ``offset`` can be written, or None.
 
-        That is the first and the last page, where they are on swap and only a part is written. It
-        takes a frame for each; they are among the `frames_wanted`.
+        That is the first and the last page, where they are on swap or show the front and only a
+        part is written. It takes a frame for each; they are among the `frames_wanted`.
         """
+        end = offset + size
         partial = {offset >> PAGE_SHIFT} if offset % PAGE_SIZE else set()
-        if (offset + size) % PAGE_SIZE:
-            partial.add((offset + size) >> PAGE_SHIFT)
+        if end % PAGE_SIZE:
+            partial.add(end >> PAGE_SHIFT)
+        if not partial:
+            return None
         swapped = self._swapped(info, sorted(partial))
-        return PageLoad(self, info, swapped) if swapped else None
+        if swapped:
+            return PageLoad(self, info, swapped)
+        shown = self._shown_around(info, sorted(partial), offset, end)
+        return FrontLoad(self, info, shown) if shown else None
+
+    @staticmethod
+    def _shown_around(info: AnonInodeInfo, pages: list[int], start: int, end: int) -> list[int]:
+        """Which of ``pages`` show the front before byte ``start`` or from byte ``end`` on."""
+        return [
+            page
+            for page in pages
+            if (page << PAGE_SHIFT < min(start, info.front_end) or end < info.front_end)
+            and info.shows_front(page, info.entries(page, 1))[0]
+        ]
 
     def work_before_truncate(self, info: AnonInodeInfo, size: int) -> PageCut | None:
         """What must be done before ``info`` is cut to ``size`` bytes, or None.
@@ -333,6 +390,7 @@ class Memory:
         """
         self.clear(info, pages_for(size))
         self.loaded.drop(info, pages_for(size))
+        info.front_end = min(info.front_end, size)
         tail = size & (PAGE_SIZE - 1)
         entry = info.entries(size >> PAGE_SHIFT, 1)
         if not tail or not entry.any():

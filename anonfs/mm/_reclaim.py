@@ -11,7 +11,7 @@ for a later eviction, which gets other slots. A frame that several entries name 
 at once: they share the slot from then on::
 
     frames     3    4    5    9           sorted by inode and page
-    zeros           x                     becomes NONE, takes no slot
+    zeros           x                     becomes NONE, takes no slot, unless it hides a front
     slots     70        71   72           one request where they are neighbours
     written    ✓         ✗    ✓           slot 71 is retired, its page stays in core
 """
@@ -79,6 +79,8 @@ class Eviction:
     def __init__(self, memory: "Memory", frames: Frames) -> None:
         self._memory = memory
         zeros = _zeros(memory.frames, frames)
+        if memory.overlays:
+            zeros[zeros] = ~_above_front(memory, frames[zeros])
         filled = frames[~zeros]
         self.slots = memory.swap.allocate(filled.size)
         self._zeros = frames[zeros]
@@ -211,6 +213,13 @@ def _zeros(arena: FrameArena, frames: Frames) -> npt.NDArray[np.bool_]:
     if zeros.any():
         zeros[zeros] = ~arena.words[frames[zeros]].any(axis=1)
     return zeros
+
+
+def _above_front(memory: "Memory", frames: Frames) -> npt.NDArray[np.bool_]:
+    """Which of ``frames`` are of inodes with a front; copies of an inode have the same one."""
+    leaves, at = np.unique(memory.frames.owner[frames] >> LEAF_SHIFT, return_inverse=True)
+    owners = (memory.leaves.owners(leaf)[0] for leaf in leaves.tolist())
+    return np.array([owner.front is not None for owner in owners], np.bool_)[at]
 
 
 def movable(frames: FrameArena, entries: Entries) -> Entries:

@@ -1,0 +1,187 @@
+"""Overlays, and copies of them, against byte arrays: what is written shows, and else the front.
+
+After each step every byte of every inode is read, and frames and slots are counted anew. Pages lie
+on both sides of the border of two leaves, and the front ends within a page. Frames and slots are
+few, so that both run out.
+"""
+
+import contextlib
+import errno
+import itertools
+import random
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from anonfs.errors import AnonfsError
+from anonfs.mm import AnonInodeInfo, Image, Memory, PageRead, PageState, sync
+from anonfs.swap import SwapArea
+from anonfs.units import PAGE_SIZE, Ino, pages_for
+from tests.mm.engine import FaultyStore
+
+_BASE = 510 * PAGE_SIZE
+_SIZE = 5 * PAGE_SIZE
+_FRONT = random.Random(1).randbytes(3 * PAGE_SIZE + 100)
+_MOST = 4
+_OFFSETS = st.one_of(
+    st.integers(0, 4).map(lambda page: page * PAGE_SIZE), st.integers(0, _SIZE - 1)
+)
+_SIZES = st.sampled_from([1, PAGE_SIZE, PAGE_SIZE + 1, _SIZE])
+_ANY = st.integers(0, 1 << 16)
+_REFUSALS = {errno.EIO, errno.EAGAIN, errno.ENOSPC}
+
+
+class BytesStore:
+    """A front in memory, at `_BASE`; what a read waits for is not there ``at_once``."""
+
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+        self.at_once = True
+        self.closed = 0
+
+    def read_into(self, buffer: memoryview, offset: int) -> int:
+        found = self.content[max(0, offset - _BASE) :][: len(buffer)]
+        assert offset >= _BASE
+        buffer[: len(found)] = found
+        return len(found)
+
+    def read_at_once(self, buffer: memoryview, offset: int) -> int:
+        return self.read_into(buffer, offset) if self.at_once else 0
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class OverlayMachine(RuleBasedStateMachine):
+    """Up to four inodes of five pages, seven frames, ten slots."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.image = Image(7)
+        self.disk = FaultyStore(10)
+        self.memory = Memory(self.image, SwapArea(self.disk))
+        self.numbers = itertools.count(2)
+        self.front = BytesStore(_FRONT)
+        info = self.memory.create(Ino(1))
+        self.memory.overlay(info, self.front, _BASE + len(_FRONT))
+        self.inodes = [(info, bytearray(_FRONT.ljust(_SIZE, b"\0")))]
+
+    def pick(self, at: int) -> tuple[AnonInodeInfo, bytearray]:
+        return self.inodes[at % len(self.inodes)]
+
+    @rule(at=_ANY, offset=_OFFSETS, size=_SIZES, fill=st.sampled_from([0, 7]))
+    def write(self, at: int, offset: int, size: int, fill: int) -> None:
+        info, model = self.pick(at)
+        data = bytes([fill]) * min(size, _SIZE - offset)
+        try:
+            sync.write(self.memory, info, _BASE + offset, data)
+        except OSError as error:
+            assert error.errno in _REFUSALS  # noqa: PT017
+        else:
+            model[offset : offset + len(data)] = data
+
+    @rule(at=_ANY, size=_OFFSETS)
+    def truncate(self, at: int, size: int) -> None:
+        info, model = self.pick(at)
+        try:
+            sync.truncate(self.memory, info, _BASE + size)
+        except OSError as error:
+            assert error.errno in _REFUSALS  # noqa: PT017
+        else:
+            model[size:] = bytes(_SIZE - size)
+
+    @rule(at=_ANY, first=st.integers(0, 4), last=st.integers(0, 4))
+    def swap_out(self, at: int, first: int, last: int) -> None:
+        with contextlib.suppress(AnonfsError):
+            sync.swap_out(self.memory, self.pick(at)[0], 510 + first, 510 + last)
+
+    @rule(at=_ANY, lazy=st.booleans())
+    def clone(self, at: int, lazy: bool) -> None:
+        info, model = self.pick(at)
+        copy = self.memory.clone(info, Ino(next(self.numbers)), lazy=lazy)
+        self.inodes.append((copy, bytearray(model)))
+        if len(self.inodes) > _MOST:
+            self.delete(at // 2)
+
+    @rule(at=_ANY)
+    def discard(self, at: int) -> None:
+        info, model = self.pick(at)
+        self.memory.discard(info)
+        model[:] = _FRONT.ljust(_SIZE, b"\0")
+
+    @precondition(lambda self: len(self.inodes) > 1)
+    @rule(at=_ANY)
+    def delete(self, at: int) -> None:
+        info, _ = self.inodes.pop(at % len(self.inodes))
+        self.memory.delete(info)
+
+    @rule(at_once=st.booleans())
+    def wait_or_not(self, at_once: bool) -> None:
+        self.front.at_once = at_once
+
+    @invariant()
+    def check(self) -> None:
+        self.memory.check_invariants()
+        for info, model in self.inodes:
+            found = self.memory.begin_read(info, _BASE, _SIZE)
+            if isinstance(found, PageRead):
+                if not found.run_at_once():
+                    found.run()
+                found.finish()
+                found = found.data
+            assert isinstance(found, memoryview)
+            assert found == model
+            self.check_states(info)
+        assert self.memory.overlays == len(self.inodes)
+
+    def check_states(self, info: AnonInodeInfo) -> None:
+        """Each page is told once, and what shows the front takes no place."""
+        state = {
+            page: state for first, last, state in info.runs(515) for page in range(first, last + 1)
+        }
+        assert len(state) == 515
+        kinds = list(state.values())
+        assert kinds.count(PageState.IN_CORE) == info.in_core
+        assert kinds.count(PageState.ON_SWAP) == info.on_swap
+        last = max((p for p, kind in state.items() if kind is PageState.FRONT), default=-1)
+        assert last < pages_for(info.front_end)
+
+    def teardown(self) -> None:
+        for info, _ in self.inodes:
+            assert not self.front.closed
+            self.memory.delete(info)
+        self.memory.check_invariants()
+        held = self.memory.frames.used, self.memory.swap.used, self.memory.leaves.live
+        assert held == (0, 0, 0)
+        assert self.front.closed == 1
+        self.image.close()
+
+
+TestOverlays = OverlayMachine.TestCase
+TestOverlays.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
+
+
+def test_a_file_that_became_too_short_is_eio_beyond_its_last_page() -> None:
+    image = Image(4)
+    memory = Memory(image, SwapArea(FaultyStore(4)))
+    info, store = memory.create(Ino(1)), BytesStore(_FRONT)
+    memory.overlay(info, store, _BASE + len(_FRONT))
+    sync.write(memory, info, _BASE + 2 * PAGE_SIZE, b"own" * 2000)
+    store.content = _FRONT[:10]
+    assert sync.read(memory, info, _BASE, PAGE_SIZE) == _FRONT[:10].ljust(PAGE_SIZE, b"\0")
+    for call in (
+        lambda: sync.read(memory, info, _BASE + PAGE_SIZE, PAGE_SIZE),
+        lambda: sync.read(memory, info, _BASE, 4 * PAGE_SIZE),
+        lambda: sync.write(memory, info, _BASE + PAGE_SIZE, b"a part"),
+    ):
+        with pytest.raises(OSError, match="too short"):
+            call()
+        memory.check_invariants()
+    assert bytes(sync.read(memory, info, _BASE + 2 * PAGE_SIZE, 6000)) == b"own" * 2000
+    # A write that leaves nothing of the front out needs no front.
+    sync.write(memory, info, _BASE + PAGE_SIZE, bytes(PAGE_SIZE))
+    memory.delete(info)
+    assert store.closed == 1
+    image.close()
