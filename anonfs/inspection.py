@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Self
 
+from anonfs.meminfo import escaped, unescaped
+
 __all__ = [
     "NEVER",
     "PREFIX",
@@ -16,6 +18,7 @@ __all__ = [
     "Area",
     "Attaches",
     "Counts",
+    "Front",
     "Lock",
     "PageCounts",
     "PageRun",
@@ -34,6 +37,7 @@ XATTR_MAX = 65536
 
 _MORE = "..."
 _ATTACHES = ("nattch", "lpid", "atime", "dtime")
+_STATES = ("total", "none", "in_core", "on_swap", "front")
 _COUNTS = ("dentry", "areas", "opens", "links", "loaded_ptes")
 
 
@@ -47,21 +51,22 @@ def _words(text: str, names: tuple[str, ...]) -> list[int]:
 
 @dataclass(frozen=True, slots=True)
 class PageCounts:
-    """``user.anonfs.pages``: the pages of an inode by state."""
+    """``user.anonfs.pages``: the pages of an inode by state; ``front`` are those of an overlay."""
 
     total: int
     none: int
     in_core: int
     on_swap: int
+    front: int = 0
 
     def render(self) -> str:
-        """``total=N none=N in_core=N on_swap=N``."""
-        return f"total={self.total} none={self.none} in_core={self.in_core} on_swap={self.on_swap}"
+        """``total=N none=N in_core=N on_swap=N front=N``."""
+        return " ".join(f"{name}={getattr(self, name)}" for name in _STATES)
 
     @classmethod
     def parse(cls, text: str) -> Self:
         """The counts in ``text``; unknown words are ignored."""
-        return cls(*_words(text, ("total", "none", "in_core", "on_swap")))
+        return cls(*_words(text, _STATES))
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +130,35 @@ class Parent:
     def parse(cls, text: str) -> Self:
         """The parent that ``text`` names."""
         return cls(0 if text.strip() == "none" else int(text))
+
+
+@dataclass(frozen=True, slots=True)
+class Front:
+    """``user.anonfs.front``: the file that an overlay shows where it was not written to.
+
+    ``device`` and ``ino`` are as of stat(2), ``size`` is what it had when the overlay was made, in
+    bytes, and ``path`` what it is called now: `` (deleted)`` is at the end of it where that name
+    means another file, or none.
+    """
+
+    device: int
+    ino: int
+    size: int
+    path: str
+
+    def render(self) -> str:
+        """``device=N inode=N size=N path=PATH``, white space in the path as octal numbers."""
+        words = f"device={self.device} inode={self.ino} size={self.size}"
+        return f"{words} path={escaped(self.path)}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """The front in ``text``; unknown words are ignored."""
+        path = re.search(r"path=(\S+)", text)
+        if path is None:
+            raise ValueError(f"no path in {text!r}")
+        device, ino, size = _words(text, ("device", "inode", "size"))
+        return cls(device, ino, size, unescaped(path[1]))
 
 
 NEVER = Reap("never")

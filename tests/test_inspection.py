@@ -9,6 +9,7 @@ from anonfs.inspection import (
     Area,
     Attaches,
     Counts,
+    Front,
     PageCounts,
     PageRun,
     Reap,
@@ -20,10 +21,18 @@ from anonfs.inspection import (
 numbers = st.integers(0, 1 << 63)
 
 
-@given(numbers, numbers, numbers, numbers)
-def test_page_counts_read_back(total: int, none: int, in_core: int, on_swap: int) -> None:
-    counts = PageCounts(total, none, in_core, on_swap)
+@given(numbers, numbers, numbers, numbers, numbers)
+def test_page_counts_read_back(
+    total: int, none: int, in_core: int, on_swap: int, front: int
+) -> None:
+    counts = PageCounts(total, none, in_core, on_swap, front)
     assert PageCounts.parse(counts.render()) == counts
+
+
+@given(numbers, numbers, st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
+def test_a_front_reads_back(device: int, size: int, path: str) -> None:
+    front = Front(device, device, size, path)
+    assert Front.parse(front.render()) == front
 
 
 @given(numbers)
@@ -70,7 +79,7 @@ def test_reaping_is_one_of_three(text: str) -> None:
 
 
 def test_later_words_are_ignored() -> None:
-    text = "total=4 none=1 in_core=2 on_swap=1 loaded=3\n"
+    text = "total=4 none=1 in_core=2 on_swap=1 front=0 loaded=3\n"
     assert PageCounts.parse(text) == PageCounts(4, 1, 2, 1)
 
 

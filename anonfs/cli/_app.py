@@ -19,6 +19,7 @@ from anonfs.cli._events import events
 from anonfs.cli._ipcrm import ipcrm
 from anonfs.cli._ipcs import ipcs
 from anonfs.cli._mount import mount
+from anonfs.cli._overlay import commit, diff, discard, overlay
 from anonfs.cli._pages import pages
 from anonfs.cli._ring import ring
 from anonfs.cli._shm_exec import shm_exec
@@ -42,7 +43,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-for _command in (mount, umount, stat, ring, pages, clone, events, ipcs, ipcrm, tour, doctor):
+for _command in (
+    *(mount, umount, stat, ring, pages, clone, overlay, diff, commit, discard),
+    *(events, ipcs, ipcrm, tour, doctor),
+):
     app.command()(_command)
 app.command(context_settings={"allow_interspersed_args": False})(shm_exec)
 

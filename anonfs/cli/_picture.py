@@ -31,6 +31,9 @@ COLUMN_STEP = 16
 """Rows hold a multiple of this many cells, so that the ruler counts in round numbers."""
 
 
+_STATES = ("none", "in_core", "on_swap", "front")
+
+
 class Cell(Enum):
     """What is in a group of pages; ``PART`` ones have pages that are not allocated as well."""
 
@@ -40,13 +43,14 @@ class Cell(Enum):
     SWAP = "on swap"
     SWAP_PART = "on swap, in part"
     BOTH = "in core and on swap"
+    FRONT = "of the file below"
     UNKNOWN = "not told"
 
 
-BLOCKS = dict(zip(Cell, "·█▄▒░▚?", strict=True))
+BLOCKS = dict(zip(Cell, "·█▄▒░▚-?", strict=True))
 """The glyphs for a terminal that has them."""
 
-ASCII = dict(zip(Cell, ".#+=-%?", strict=True))
+ASCII = dict(zip(Cell, ".#+=-%:?", strict=True))
 """The glyphs for every other."""
 
 _STYLES = {
@@ -56,6 +60,7 @@ _STYLES = {
     Cell.SWAP: "magenta",
     Cell.SWAP_PART: "magenta",
     Cell.BOTH: "yellow",
+    Cell.FRONT: "dim",
     Cell.UNKNOWN: "red",
 }
 
@@ -105,7 +110,7 @@ def cells(total: int, runs: Iterable[PageRun], group: int, *, complete: bool = T
     When the runs are not ``complete``, the pages behind the last of them are not known.
     """
     count = -(-total // group)
-    held: dict[str, list[int]] = {state: [0] * count for state in ("none", "in_core", "on_swap")}
+    held: dict[str, list[int]] = {state: [0] * count for state in _STATES}
     strange = [False] * count
     end = 0
     for run in runs:
@@ -121,7 +126,7 @@ def cells(total: int, runs: Iterable[PageRun], group: int, *, complete: bool = T
         for index in range(end // group, count):
             strange[index] = True
     return [
-        _cell(held["in_core"][index], held["on_swap"][index], size, strange=strange[index])
+        _cell({state: held[state][index] for state in held}, size, strange=strange[index])
         for index, size in enumerate(_sizes(total, group))
     ]
 
@@ -131,14 +136,17 @@ def _sizes(total: int, group: int) -> list[int]:
     return [min(group, total - first) for first in range(0, total, group)]
 
 
-def _cell(in_core: int, on_swap: int, size: int, *, strange: bool) -> Cell:
+def _cell(held: dict[str, int], size: int, *, strange: bool) -> Cell:
+    in_core, on_swap = held["in_core"], held["on_swap"]
     if in_core and on_swap:
         return Cell.BOTH
     if in_core:
         return Cell.CORE if in_core >= size else Cell.CORE_PART
     if on_swap:
         return Cell.SWAP if on_swap >= size else Cell.SWAP_PART
-    return Cell.UNKNOWN if strange else Cell.NONE
+    if strange:
+        return Cell.UNKNOWN
+    return Cell.FRONT if held["front"] else Cell.NONE
 
 
 def _lines(

@@ -46,6 +46,7 @@ def _show_file(looked: Looked, *, as_json: bool) -> None:
         ("  not allocated", pages.none),
         ("  in core", pages.in_core),
         ("  on swap", pages.on_swap),
+        *([("  of the file", pages.front)] if looked.inspection.front else []),
         ("reserved", looked.inspection.reserved.pages),
     ]
     print_columns(
@@ -55,6 +56,8 @@ def _show_file(looked: Looked, *, as_json: bool) -> None:
         f"dentry count {counts.dentry}: vm areas {counts.areas}, opens {counts.opens},"
         f" links {counts.links}; loaded PTEs {counts.loaded_ptes}"
     )
+    if looked.inspection.front:
+        console().print(f"shows {looked.inspection.front.path} where it was not changed")
     if looked.inspection.parent.ino:
         console().print(f"copied from inode {looked.inspection.parent.ino}")
     reap = looked.inspection.reap
@@ -76,4 +79,5 @@ def _document(looked: Looked) -> dict[str, object]:
         "reap": looked.inspection.reap.render(),
         "locked": looked.inspection.locked,
         "parent": looked.inspection.parent.ino or None,
+        "front": asdict(looked.inspection.front) if looked.inspection.front else None,
     }

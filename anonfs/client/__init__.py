@@ -18,6 +18,7 @@ from anonfs.client._attach import attach
 from anonfs.client._choice import MOUNT_VARIABLE, default_mountpoint, find_mount
 from anonfs.client._client import Client, Entry, connect, private
 from anonfs.client._clone import clone, clone_into
+from anonfs.client._commit import commit
 from anonfs.client._errors import (
     BadNameError,
     ClientError,
@@ -42,7 +43,9 @@ from anonfs.client._inspect import (
 )
 from anonfs.client._mapping import Mapping
 from anonfs.client._mount_table import FS_TYPE, Mount, anonfs_at, anonfs_mounts, mount_at, mount_of
+from anonfs.client._overlay import changes, discard, overlay
 from anonfs.client._private import PrivateMemory
+from anonfs.client._private_file import private_file
 from anonfs.client._tree import limits, meminfo, swaps
 from anonfs.client._userfaultfd import new_userfaultfd
 from anonfs.client._watch import Watch, WatchOperations, watch
@@ -70,10 +73,13 @@ __all__ = [
     "areas",
     "attach",
     "attaches",
+    "changes",
     "clone",
     "clone_into",
+    "commit",
     "connect",
     "default_mountpoint",
+    "discard",
     "find_mount",
     "inspect",
     "limits",
@@ -82,9 +88,11 @@ __all__ = [
     "mount_at",
     "mount_of",
     "new_userfaultfd",
+    "overlay",
     "page_counts",
     "page_runs",
     "private",
+    "private_file",
     "reap",
     "reap_policy",
     "swap_out",

@@ -20,6 +20,7 @@ from anonfs.inspection import (
     Area,
     Attaches,
     Counts,
+    Front,
     Lock,
     PageCounts,
     PageRun,
@@ -36,6 +37,7 @@ __all__ = [
     "Target",
     "areas",
     "attaches",
+    "front_of",
     "inspect",
     "lock",
     "make_private",
@@ -82,6 +84,7 @@ class Inspection:
     reap: Reap
     locked: bool
     parent: Parent
+    front: Front | None
 
 
 def _handle(target: Target) -> str | os.PathLike[str] | int:
@@ -109,7 +112,7 @@ def _asked(handle: str | os.PathLike[str] | int, call: Callable[[], _Answer]) ->
 
 
 def _text(handle: str | os.PathLike[str] | int, name: str) -> str:
-    return _asked(handle, lambda: os.getxattr(handle, PREFIX + name)).decode("ascii")
+    return os.fsdecode(_asked(handle, lambda: os.getxattr(handle, PREFIX + name)))
 
 
 def _lines(handle: str | os.PathLike[str] | int, name: str) -> tuple[list[str], bool]:
@@ -141,6 +144,12 @@ def reap_policy(target: Target) -> Reap:
     return Reap.parse(_text(_handle(target), "reap"))
 
 
+def front_of(target: Target) -> Front | None:
+    """The file that an overlay shows, None of other files; errors as of `inspect`."""
+    text = _text(_handle(target), "front")
+    return None if text.strip() == "none" else Front.parse(text)
+
+
 def inspect(target: Target) -> Inspection:
     """The state of the inode behind ``target``; a relative path is one of this process.
 
@@ -168,6 +177,7 @@ def inspect(target: Target) -> Inspection:
         reap=Reap.parse(value("reap")),
         locked=Lock.parse(value("lock")).on,
         parent=Parent.parse(value("parent")),
+        front=front_of(handle),
     )
 
 

@@ -10,6 +10,7 @@ For what clears the rest of a page because a file ends within it, see `PageCut`.
 from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
+import numpy.typing as npt
 
 from anonfs.mm._entry import Entries, PageState, numbers, states
 from anonfs.mm._front import FrontIn
@@ -26,7 +27,8 @@ __all__ = ["FrontLoad", "OnePageRead", "PageLoad", "PageRead", "SwapRead"]
 class PageRead:
     """The bytes of a range of pages from ``first``, of which some are on swap. See `Work`.
 
-    Some may be in the front store: then it ``waits_for_front``, which can take for ever.
+    Some may be in the front store: then it ``waits_for_front``, which can take for ever. The bytes
+    go ``into`` an array of pages, or one of its own.
     """
 
     def __init__(
@@ -36,13 +38,14 @@ class PageRead:
         first: int,
         entries: Entries,
         inside: slice,
+        into: npt.NDArray[np.uint8] | None = None,
     ) -> None:
         on_swap = states(entries) == PageState.ON_SWAP
         in_front = info.shows_front(first, entries)
         others = np.flatnonzero(~(on_swap | in_front))
         self._rows = np.flatnonzero(on_swap)
         self._front_rows = np.flatnonzero(in_front)
-        self._pages = aligned_pages(entries.size)
+        self._pages = aligned_pages(entries.size) if into is None else into
         self._inside = inside
         if others.size:
             self._pages[others] = memory.frames.pages[numbers(entries[others])]

@@ -36,7 +36,12 @@ __all__ = ["Front", "FrontIn", "FrontStore"]
 
 
 class FrontStore(Protocol):
-    """A file that is read."""
+    """A file that is read.
+
+    Those of one ``domain`` may have to wait for each other, and for nobody else.
+    """
+
+    domain: int
 
     def read_into(self, buffer: memoryview, offset: int) -> int:
         """Read what the file has from ``offset`` on, as far as ``buffer`` goes; returns how much.

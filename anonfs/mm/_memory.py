@@ -45,7 +45,7 @@ from anonfs.mm._loaded import LoadedPages
 from anonfs.mm._promises import Promises
 from anonfs.mm._reclaim import Clock, Eviction, movable
 from anonfs.mm._sharing import Sharing
-from anonfs.swap import SwapArea
+from anonfs.swap import SwapArea, aligned_pages
 from anonfs.units import PAGE_SHIFT, PAGE_SIZE, Ino, pages_for
 
 __all__ = ["EVICTION_BATCH", "Memory"]
@@ -55,6 +55,9 @@ EVICTION_BATCH = 256
 
 _BRING_IN_BATCH = 64
 """Pages that come in at once: each takes a moment of the lock."""
+
+_SCRATCH_PAGES = 257
+"""Room for what a READ asks for, a mebibyte that need not begin with a page."""
 
 _TO_THE_END = 1 << 62
 """More pages than there can be."""
@@ -79,6 +82,7 @@ class Memory:
         self.cuts: set[PageCut] = set()
         self.counters = Counters()
         self._clock = Clock(image.frames)
+        self._scratch = aligned_pages(_SCRATCH_PAGES)
 
     def create(self, ino: Ino) -> AnonInodeInfo:
         """An empty page table for inode ``ino``."""
@@ -142,8 +146,8 @@ class Memory:
     def begin_read(self, info: AnonInodeInfo, offset: int, size: int) -> memoryview | SwapRead:
         """``size`` bytes at ``offset``, or the work that gets them where pages are on swap.
 
-        Holes read as zeros, or as the front, and take nothing. The view may be of the arena itself:
-        use it before the next call.
+        Holes read as zeros, or as the front, and take nothing. The view may be of the arena itself,
+        or of memory that is used again: use it before the next call.
         """
         first = offset >> PAGE_SHIFT
         entries = info.entries(first, pages_for(offset + size) - first)
@@ -160,8 +164,7 @@ class Memory:
             self.counters.fault_on_swap += 1
             return OnePageRead(self, info, first, (slot, checksum), slice(head, head + size))
         if first < info.front_pages and info.shows_front(first, entries).any():
-            self._count_faults(entries)
-            return PageRead(self, info, first, entries, slice(head, head + size))
+            return self._read_front(info, first, entries, slice(head, head + size))
         if not entries.any():
             self.counters.fault_none += entries.size
             return _ZEROS[:size] if size <= len(_ZEROS) else memoryview(bytes(size))
@@ -170,6 +173,18 @@ class Memory:
         frames = numbers(entries)
         self.frames.note_use(frames)
         return self.frames.pages.take(frames, axis=0).data.cast("B")[head : head + size]
+
+    def _read_front(
+        self, info: AnonInodeInfo, first: int, entries: Entries, inside: slice
+    ) -> memoryview | PageRead:
+        """The bytes of pages of which some show the front: at once, where it has them in memory."""
+        if not self._count_faults(entries) and entries.size <= len(self._scratch):
+            read = PageRead(self, info, first, entries, inside, self._scratch[: entries.size])
+            if read.run_at_once():
+                read.finish()
+                return read.data
+            read.abandon()
+        return PageRead(self, info, first, entries, inside)
 
     def _count_faults(self, entries: Entries) -> int:
         """Count what was found of ``entries``; returns how many are on swap."""

@@ -10,6 +10,7 @@ from anonfs.vfs._directory import NAME_MAX
 from anonfs.vfs._filesystem import ROOT, FileSystem, NewInode
 from anonfs.vfs._inode import NEVER_ATTACHED, Inode, LastAttaches
 from anonfs.vfs._list import ListHead, ListLink
+from anonfs.vfs._overlays import discard, overlay
 from anonfs.vfs._paths import path_of
 from anonfs.vfs._quotas import Quotas
 
@@ -29,5 +30,7 @@ __all__ = [
     "check_empty",
     "clone",
     "clone_into",
+    "discard",
+    "overlay",
     "path_of",
 ]

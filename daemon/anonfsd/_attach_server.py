@@ -1,13 +1,16 @@
-"""AttachServer: the socket at which processes hand over their userfaultfds.
+"""AttachServer: the socket at which processes hand over descriptors.
 
 Its name is abstract and random; ``.anonfs/socket`` tells it to whoever can read the mount. A client
 connects, sends one packet and gets one back::
 
     ──▶ b"attach" with a userfaultfd       the first time
     ──▶ b"attach"                          for what it has mapped since
+    ──▶ b"overlay" with two files          one of the mount, and what it is to show: `Fronts`
+    ──▶ b"discard" with an overlay         for what was written to it, see `Discarding`
     ◀── an errno, 0 if it is done          4 bytes, in the order of the machine
 
-Who the client is the kernel says (SO_PEERCRED), and what it hands over is proven by `Attachments`.
+Who the client is the kernel says (SO_PEERCRED), and a userfaultfd is proven by `Attachments`, which
+there are where the daemon may have forks reported.
 A client that is slow loses its connection; a user who has many at once is refused more.
 """
 
@@ -18,11 +21,13 @@ import logging
 import secrets
 import socket
 import struct
-from collections import Counter
+from collections import Counter, defaultdict
 
 import trio
 
 from anonfsd._attachments import Attachments
+from anonfsd._discarding import Discarding
+from anonfsd._fronts import Fronts, Handed
 from anonfsd._sparse import Sparse
 
 __all__ = ["AttachServer"]
@@ -30,25 +35,36 @@ __all__ = ["AttachServer"]
 log = logging.getLogger(__name__)
 log.addFilter(Sparse())
 
-_ATTACH = b"attach"
+_ATTACH, _OVERLAY, _DISCARD = b"attach", b"overlay", b"discard"
+_WITH = {_ATTACH: {0, 1}, _OVERLAY: {2}, _DISCARD: {1}}  # so many descriptors
+_LONGEST, _MOST = 7, 2
 _SECONDS = 1.0
 _CONNECTIONS = 128
 _PER_UID = 16
 _THREADS = 16
+_OVERLAY_THREADS = 4
 _BACKLOG = 128
 _FD = array.array("i").itemsize
 _CREDENTIALS = struct.Struct("=iII")  # pid, uid, gid
 
 
 class AttachServer:
-    """Answers clients of ``attachments``.
+    """Answers clients of ``attachments`` and of ``fronts``.
 
     Attributes:
         name: the abstract name of the socket, with ``@`` for its first byte.
     """
 
-    def __init__(self, attachments: Attachments) -> None:
+    def __init__(
+        self, attachments: Attachments | None, fronts: Fronts, discarding: Discarding
+    ) -> None:
         self._attachments = attachments
+        self._fronts = fronts
+        self._discarding = discarding
+        # A front may be a file that does not answer: its user's requests alone wait for it.
+        self._limiters = defaultdict[int, trio.CapacityLimiter](
+            lambda: trio.CapacityLimiter(_OVERLAY_THREADS)
+        )
         self._limiter = trio.CapacityLimiter(_THREADS)
         self._connections: Counter[int] = Counter()
         self.name = f"@anonfs-{secrets.token_hex(16)}"
@@ -80,7 +96,7 @@ class AttachServer:
             raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
             pid, uid, _ = _CREDENTIALS.unpack(raw)
             # What is not received is closed by the kernel, and nobody waits for that.
-            full = self._connections[uid] >= _PER_UID or self._attachments.is_discarding(uid)
+            full = self._connections[uid] >= _PER_UID or self._is_discarding(uid)
             self._connections[uid] += 1
             try:
                 if full or self._connections.total() > _CONNECTIONS:
@@ -99,37 +115,67 @@ class AttachServer:
     async def _done(self, connection: socket.socket, pid: int, uid: int) -> int:
         """Do what the packet asks for; returns an errno."""
         try:
-            descriptor = self._received(connection, uid)
-            await trio.to_thread.run_sync(
-                self._attachments.attach,
-                pid,
-                uid,
-                descriptor,
-                limiter=self._limiter,
-                abandon_on_cancel=True,
-            )
+            data, descriptors = self._received(connection, uid)
+            if data == _OVERLAY:
+                await self._overlay(Handed(*descriptors), uid)
+            elif data == _DISCARD:
+                with trio.CancelScope(shield=True):  # it does not take for ever
+                    await self._discarding.discard(descriptors[0], uid)
+            else:
+                await self._attach(pid, uid, descriptors[0] if descriptors else None)
         except OSError as error:
             # A client that only asks whether it is known is no news.
-            if error.errno != errno.ESRCH:
-                log.warning("process %d of user %d is not attached: %s", pid, uid, error)
+            if error.errno not in {errno.ESRCH, errno.EOPNOTSUPP}:
+                log.warning("process %d of user %d is refused: %s", pid, uid, error)
             return error.errno or errno.EIO
         return 0
 
-    def _received(self, connection: socket.socket, uid: int) -> int | None:
-        """The descriptor that came with the packet, if there is one. Raises OSError: EINVAL."""
-        room = socket.CMSG_SPACE(2 * _FD)
-        data, ancillary, flags, _ = connection.recvmsg(
-            len(_ATTACH) + 1, room, socket.MSG_CMSG_CLOEXEC
+    async def _attach(self, pid: int, uid: int, descriptor: int | None) -> None:
+        if self._attachments is None:
+            if descriptor is not None:
+                self._fronts.discard(descriptor, uid)
+            raise OSError(errno.EOPNOTSUPP, "only root is told of forks")
+        await trio.to_thread.run_sync(
+            self._attachments.attach,
+            pid,
+            uid,
+            descriptor,
+            limiter=self._limiter,
+            abandon_on_cancel=True,
         )
+
+    async def _overlay(self, handed: Handed, uid: int) -> None:
+        limiter = self._limiters[uid]
+        if limiter.available_tokens < 1:
+            for descriptor in handed:
+                self._fronts.discard(descriptor, uid)
+            raise OSError(errno.EAGAIN, "files that were handed over do not answer")
+        await trio.to_thread.run_sync(
+            self._fronts.overlay, handed, uid, limiter=limiter, abandon_on_cancel=True
+        )
+
+    def _is_discarding(self, uid: int) -> bool:
+        """Whether much that the user sent waits to be closed."""
+        attachments = self._attachments
+        return self._fronts.is_discarding(uid) or (
+            attachments is not None and attachments.is_discarding(uid)
+        )
+
+    def _received(self, connection: socket.socket, uid: int) -> tuple[bytes, list[int]]:
+        """The packet, and the descriptors that came with it. Raises OSError: EINVAL."""
+        room = socket.CMSG_SPACE((_MOST + 1) * _FD)
+        data, ancillary, flags, _ = connection.recvmsg(_LONGEST + 1, room, socket.MSG_CMSG_CLOEXEC)
         found = array.array("i")
         for level, kind, content in ancillary:
             if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
                 found.frombytes(content[: len(content) // _FD * _FD])
-        if data != _ATTACH or len(found) > 1 or flags & (socket.MSG_CTRUNC | socket.MSG_TRUNC):
+        if len(found) not in _WITH.get(data, set()) or flags & (
+            socket.MSG_CTRUNC | socket.MSG_TRUNC
+        ):
             for descriptor in found:
-                self._attachments.discard(descriptor, uid)
+                self._fronts.discard(descriptor, uid)
             raise OSError(errno.EINVAL, "a bad request")
-        return found[0] if found else None
+        return data, found.tolist()
 
 
 def _leave(connection: socket.socket) -> None:

@@ -75,8 +75,8 @@ class Job(NamedTuple):
 class Cloning:
     """Clones files of the mount with that ``device`` number, one at a time.
 
-    ``inode_lock`` is nobody else's. ``may_be_stored_to`` tells, with the lock held, whether
-    somebody has an inode open to write.
+    ``inode_lock`` is for whoever has the ``limiter``. ``may_be_stored_to`` tells, with the lock
+    held, whether somebody has an inode open to write.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class Cloning:
         self._device = device
         self._stopping = stopping
         self._may_be_stored_to = may_be_stored_to
-        self._limiter = trio.CapacityLimiter(1)
+        self.limiter = trio.CapacityLimiter(1)
         self._source: Inode | None = None
         self._expected: set[Ino] = set()
 
@@ -138,7 +138,7 @@ class Cloning:
             self._expected.discard(copy.ino)
 
     async def _in_thread(self, job: Job, fd: int) -> None:
-        await trio.to_thread.run_sync(self._clone, job, fd, limiter=self._limiter)
+        await trio.to_thread.run_sync(self._clone, job, fd, limiter=self.limiter)
 
     def _clone(self, job: Job, fd: int) -> None:
         source, info = self._begin(job.cloner.pid, fd)
@@ -156,8 +156,7 @@ class Cloning:
                         self._make(source, make)
         finally:
             with self._lock:
-                self._source = None
-                self._reclaim.close_soon()
+                self.let_go()
         self._unloading.forget_attributes(job.into.ino)
 
     def _copy(self, source: Inode, job: Job) -> None:
@@ -202,10 +201,22 @@ class Cloning:
                 raise AnonfsError(errno.EISDIR)
             if source is None or source.info is None:
                 raise AnonfsError(errno.EINVAL, "not a file with pages")
-            if source.ino in self._expected:
-                raise AnonfsError(errno.EBUSY, "to be a copy itself")
-            self._source = source
+            self.take(source)
             return source, source.info
+
+    def take(self, inode: Inode) -> None:
+        """Whoever has the ``limiter`` is going to stop ``inode``; with the lock held.
+
+        Raises AnonfsError: EBUSY, it is to be a copy itself, and its lock is held.
+        """
+        if inode.ino in self._expected:
+            raise AnonfsError(errno.EBUSY, "to be a copy itself")
+        self._source = inode
+
+    def let_go(self) -> None:
+        """What `take` took is stopped no more; with the lock held."""
+        self._source = None
+        self._reclaim.close_soon()
 
     def _maps(self, pid: int, found: Descriptor) -> bool:
         """Whether the caller maps, to read, the inode here that a descriptor of his may be of.

@@ -21,6 +21,7 @@ from anonfs.inspection import (
     Area,
     Attaches,
     Counts,
+    Front,
     Lock,
     PageCounts,
     PageRun,
@@ -32,6 +33,7 @@ from anonfs.inspection import (
 from anonfs.units import pages_for
 from anonfs.vfs import FileSystem, Inode, check_empty
 from anonfs.vm import ShareRing
+from anonfsd._fronts import FrontFile
 from anonfsd._rings import Rings
 
 __all__ = ["Caller", "Inspection", "Line"]
@@ -90,6 +92,7 @@ class Inspection:
         b"reap",
         b"lock",
         b"parent",
+        b"front",
     )
 
     def __init__(
@@ -103,8 +106,9 @@ class Inspection:
         self._waiting = 0
         self._limiter = trio.CapacityLimiter(_THREADS)
         pages = self._kind, self._pages, self._reserved, self._pagemap
-        others = self._ring, self._count, self._attaches, self._reap, self._locked, self._parent
-        self._readers = dict(zip(self.READABLE, (*pages, *others), strict=True))
+        others = self._ring, self._count, self._attaches, self._reap, self._locked
+        copies = self._parent, self._front
+        self._readers = dict(zip(self.READABLE, (*pages, *others, *copies), strict=True))
 
     @staticmethod
     def owns(name: bytes) -> bool:
@@ -130,7 +134,7 @@ class Inspection:
             raise AnonfsError(errno.EPERM, "write-only")
         texts = (line.render() for line in await self.lines(inode, short, uid))
         text = bounded_lines(texts) if short in _LISTS else "".join(texts)
-        return text.encode("ascii")
+        return os.fsencode(text)
 
     async def lines(self, inode: Inode, name: bytes, uid: int) -> Iterable[Line]:
         """All lines of the attribute called ``user.anonfs.`` and ``name``, one of `READABLE`.
@@ -224,7 +228,9 @@ class Inspection:
     async def _pages(inode: Inode, _uid: int) -> Iterable[Line]:
         total, info = pages_for(inode.size), inode.info
         in_core, on_swap = (info.in_core, info.on_swap) if info is not None else (0, 0)
-        return [PageCounts(total, total - in_core - on_swap, in_core, on_swap)]
+        shown = info.holes(0, min(info.front_pages, total)) if info and info.front_pages else 0
+        none = total - in_core - on_swap - shown
+        return [PageCounts(total, none, in_core, on_swap, shown)]
 
     @staticmethod
     async def _reserved(inode: Inode, _uid: int) -> Iterable[Line]:
@@ -263,6 +269,14 @@ class Inspection:
     @staticmethod
     async def _parent(inode: Inode, _uid: int) -> Iterable[Line]:
         return [Parent(inode.parent)]
+
+    @staticmethod
+    async def _front(inode: Inode, _uid: int) -> Iterable[Line]:
+        front = inode.info.front if inode.info is not None else None
+        if front is None or not isinstance(front.store, FrontFile):
+            return [_Kind("none")]
+        store = front.store
+        return [Front(store.device, store.ino, front.size, store.path)]
 
 
 def _require_owner(inode: Inode, caller: Caller) -> None:

@@ -4,10 +4,13 @@ Called by threads, so that waiting is waiting: the lock is held for bookkeeping 
 I/O. After each wait everything is looked at again, and after the last look the engine call follows
 with no wait in between. A page in a frame is answered with the lock held, since its frame could
 be somebody else's as soon as it is not.
+
+A front is not waited for here: what it cannot give at once is put off, see `PuttingOff`.
 """
 
 import errno
 import logging
+import struct
 import time
 from collections.abc import Callable
 from typing import Protocol
@@ -17,6 +20,7 @@ from anonfs.mm import (
     AnonInodeInfo,
     BadPageError,
     Budget,
+    FrontLoad,
     LoadedPages,
     OnePageRead,
     PageCut,
@@ -28,6 +32,8 @@ from anonfs.vfs import FileSystem, Inode
 from anonfs.vm import ToldOperations
 from anonfsd._answers import Failing, errno_for
 from anonfsd._engine_lock import EngineLock
+from anonfsd._front_threads import FrontThreads
+from anonfsd._putting_off import AtFront, Late, PuttingOff
 from anonfsd._reclaim import Reclaim
 from anonfsd._standstill import Standstill, StoppedRead, Waiting
 
@@ -40,6 +46,11 @@ _FAILING_SECONDS = 10.0
 _LARGEST_WINDOW = 1024
 _MOST_TOLD = 1000  # inodes
 _MOST_HELD = 6  # of the request threads, see `Requests`
+_WRITTEN = struct.Struct("=II")  # fuse_write_out: size, padding
+
+
+class _FrontError(Exception):
+    """A WRITE has to wait for a front, and this thread may not."""
 
 
 class Receiver(Protocol):
@@ -58,31 +69,11 @@ class Receiver(Protocol):
         """Have ``read`` done and `Paging.end_read` called then, by whoever receives; or False."""
 
 
-class _Late:
-    """The receiver of a READ that was stopped: it does nothing else meanwhile."""
-
-    def __init__(self, waiting: Waiting) -> None:
-        self.reply = waiting.reply
-        self._waiting = waiting
-
-    def let_lead(self) -> None:
-        """It does not lead."""
-
-    def later(self) -> Waiting:
-        """It is late already."""
-        return self._waiting
-
-    def begin(self, read: OnePageRead) -> bool:
-        """It reads by itself."""
-        del read
-        return False
-
-
 class Paging:
     """Answers page faults of ``filesystem``; broken invariants are told to ``failing``.
 
     ``read_ahead`` is called with an inode number, a first page and a count; ``operations`` are told
-    of the faults.
+    of the faults. What waits for fronts does so in ``fronts``.
     """
 
     def __init__(
@@ -94,6 +85,7 @@ class Paging:
         failing: Failing,
         read_ahead: Callable[[int, int, int], None],
         operations: ToldOperations,
+        fronts: FrontThreads,
     ) -> None:
         self._filesystem = filesystem
         self._memory = filesystem.memory
@@ -105,6 +97,7 @@ class Paging:
         self._operations = operations
         self._streams = Streams(min(_LARGEST_WINDOW, budget.pages // 32))
         self.standstill = Standstill()
+        self._putting_off = PuttingOff(lock, filesystem.memory.loaded, fronts)
         self._held = 0
         self._told: dict[Ino, set[tuple[int, int]]] = {}
 
@@ -140,14 +133,9 @@ class Paging:
         with self._lock:
             inode, info = self._pages_of(ino)
             first = offset >> PAGE_SHIFT
-            if not late:
-                if self._stops(info, offset, size, thread, own=own):
-                    return
-                if self._budget.is_exceeded and not own:
-                    self._hold_back(info, first, pages_for(offset + size) - first, thread)
-                    inode, info = self._pages_of(ino)
-                    if self._stops(info, offset, size, thread, own=own):
-                        return
+            if not late and self._stops_or_waits(info, offset, size, thread, own=own):
+                return
+            inode, info = self._pages_of(ino)
             size = min(size, inode.size - offset)
             if size <= 0:
                 thread.reply(b"")
@@ -164,11 +152,41 @@ class Paging:
             if isinstance(found, memoryview):
                 thread.reply(found)
                 return
-            if isinstance(found, OnePageRead) and thread.begin(found):
+            if isinstance(found, OnePageRead):
+                if thread.begin(found):
+                    return
+            elif found.waits_for_front and not isinstance(thread, AtFront):
+                found.abandon()
+                self._put_off_read(info, offset, size, thread, own=own)
                 return
             thread.let_lead()
             self.perform(found)
         thread.reply(found.data)
+
+    def _put_off_read(
+        self, info: AnonInodeInfo, offset: int, size: int, thread: Receiver, *, own: bool
+    ) -> None:
+        """Have a READ answered when its front has."""
+        first = offset >> PAGE_SHIFT
+        self._putting_off.put_off(
+            info,
+            (first, pages_for(offset + size) - first),
+            thread.later(),
+            lambda late: self.read(info.ino, offset, size, late, own=own, late=True),
+        )
+
+    def _stops_or_waits(
+        self, info: AnonInodeInfo, offset: int, size: int, thread: Receiver, *, own: bool
+    ) -> bool:
+        """Whether a standstill stops a READ; else it was held back where the budget is exceeded."""
+        if self._stops(info, offset, size, thread, own=own):
+            return True
+        if own or not self._budget.is_exceeded:
+            return False
+        first = offset >> PAGE_SHIFT
+        self._hold_back(info, first, pages_for(offset + size) - first, thread)
+        _, info = self._pages_of(info.ino)
+        return self._stops(info, offset, size, thread, own=own)
 
     def _stops(
         self, info: AnonInodeInfo, offset: int, size: int, thread: Receiver, *, own: bool
@@ -184,7 +202,7 @@ class Paging:
     def go_on(self, reads: list[StoppedRead]) -> None:
         """Answer READs that were stopped by a standstill; for a thread, without the lock."""
         for read in reads:
-            late = _Late(read.waiting)
+            late = Late(read.waiting)
             error = self.read(read.ino, read.offset, read.size, late, own=read.own, late=True)
             if error:
                 read.waiting.reply_error(error)
@@ -258,13 +276,32 @@ class Paging:
     def write(
         self, ino: int, offset: int, data: memoryview, thread: Receiver, *, back: bool
     ) -> int:
-        """Take a WRITE, with ``back`` one that the page cache writes back."""
+        """Answer a WRITE, with ``back`` one that the page cache writes back."""
         try:
             with self._lock:
-                self._write(ino, offset, data, thread, back=back)
+                try:
+                    self._write(ino, offset, data, thread, back=back)
+                except _FrontError:
+                    self._put_off_write(ino, offset, bytes(data), thread, back=back)
+                    return 0
+            thread.reply(_WRITTEN.pack(len(data), 0))
         except Exception as error:  # noqa: BLE001  as in `read`
             return errno_for(self._failing, "write", error)
         return 0
+
+    def _put_off_write(
+        self, ino: int, offset: int, data: bytes, thread: Receiver, *, back: bool
+    ) -> None:
+        """Have a WRITE taken when its front has answered."""
+        _, info = self._pages_of(ino)
+        first = offset >> PAGE_SHIFT
+        self._putting_off.put_off(
+            info,
+            (first, pages_for(offset + len(data)) - first),
+            thread.later(),
+            lambda late: self.write(ino, offset, memoryview(data), late, back=back),
+            len(data),
+        )
 
     def _write(
         self, ino: int, offset: int, data: memoryview, thread: Receiver, *, back: bool
@@ -306,8 +343,23 @@ class Paging:
             load = memory.work_to_complete(info, offset, size)
             if load is None:
                 return
+            if isinstance(load, FrontLoad):
+                self._load_front(load, thread)
+                continue
             thread.let_lead()
             self.perform(load)
+
+    def _load_front(self, load: FrontLoad, thread: Receiver) -> None:
+        """Have the rest of pages come from the front."""
+        if load.run_at_once():
+            load.finish()
+        elif isinstance(thread, AtFront):
+            self.perform(load)
+            if thread.expired:
+                raise AnonfsError(errno.EIO, "the file under an overlay answered late")
+        else:
+            load.abandon()
+            raise _FrontError
 
     def _make_room(self, wanted: int, patience: float) -> None:
         """Have frames freed; a disk that fails has until ``patience`` to recover.

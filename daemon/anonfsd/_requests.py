@@ -56,7 +56,6 @@ _RANGE = struct.Struct("=QQII")  # fuse_read_in, fuse_write_in: fh, offset, size
 _FAULT_SIZE = _IN_SIZE + 40  # the header of a READ and of a WRITE; then a WRITE's data
 _FALLOCATE_IN = struct.Struct("=QQQI")  # fh, offset, length, mode
 _OUT = struct.Struct("=IiQ")  # len, error, unique
-_WRITE_OUT = struct.Struct("=II")
 _OPEN_OUT = struct.Struct("=QII")  # fh, open_flags
 _FH = struct.Struct("=Q")  # the first of fuse_release_in and of fuse_fsync_in
 _KEEP_CACHE, _NOFLUSH = 1 << 1, 1 << 5
@@ -305,8 +304,6 @@ class _Worker:
         else:
             back = bool(flags & _WRITE_CACHE)
             error = self._paging.write(ino, offset, self._payload[:size], self, back=back)
-            if not error:
-                self.reply(_WRITE_OUT.pack(size, 0))
         if error:
             self._reply_error(error)
 

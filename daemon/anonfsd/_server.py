@@ -26,8 +26,11 @@ from anonfsd._attachments import Attachments
 from anonfsd._audience import Audience
 from anonfsd._cloning import Cloning
 from anonfsd._connection import Connection
+from anonfsd._discarding import Discarding
 from anonfsd._engine_lock import EngineLock
 from anonfsd._event_streams import EventStreams
+from anonfsd._front_threads import FrontThreads
+from anonfsd._fronts import Fronts
 from anonfsd._guard import Guard
 from anonfsd._inode_lock import InodeLock
 from anonfsd._inspection import Inspection
@@ -152,18 +155,22 @@ class _Server:
             operations,
             self._read_ahead.ask,
             told,
+            FrontThreads(),
         )
         self._locking = Locking(self._filesystem, self.lock, self._reclaim, paging.perform)
-        operations.cloning = Cloning(
+        self._fronts = Fronts(self._filesystem, self.lock, mounted.device)
+        stopping = Stopping(self.lock, paging, self._reclaim, unloading)
+        operations.cloning = cloning = Cloning(
             self._filesystem,
             self.lock,
-            Stopping(self.lock, paging, self._reclaim, unloading),
+            stopping,
             self._reclaim,
             unloading,
             clone_lock,
             mounted.device,
             operations.may_be_stored_to,
         )
+        self._discarding = Discarding(self._fronts, self.lock, stopping, clone_lock, cloning)
         reads = swap.async_reads(_READS)
         self._connection = Connection(
             device, self._operations, paging, self._events, reads, self._grant
@@ -181,9 +188,8 @@ class _Server:
             self._filesystem, rings, self._reclaim.swap_out, self._locking.lock
         )
         stats = MemStats(self._filesystem, self._budget, rings, self._swap_path)
-        attaching = self._attaching(rings)
-        socket_name = attaching.name if attaching is not None else ""
-        tree = Tree(self._filesystem, stats, inspection, self._audience, socket_name)
+        attaching = AttachServer(self._attachments(rings), self._fronts, self._discarding)
+        tree = Tree(self._filesystem, stats, inspection, self._audience, attaching.name)
         self._operations.tree = tree
         self._token = trio.lowlevel.current_trio_token()
         await self._connection.negotiate()
@@ -191,6 +197,7 @@ class _Server:
         for inode_lock in self._inode_locks:
             inode_lock.start()
         self._reclaim.start()
+        self._fronts.start()
         self._read_ahead.start()
         self._events.start()
         try:
@@ -241,8 +248,8 @@ class _Server:
                 log.info("%s: %s", self._mounted.point, signal.strsignal(number))
                 self._ending.set()
 
-    def _attaching(self, rings: Rings) -> AttachServer | None:
-        """What processes attach at, where the daemon may have forks reported: as root."""
+    def _attachments(self, rings: Rings) -> Attachments | None:
+        """The processes that attach, where the daemon may have forks reported: as root."""
         if os.geteuid() != 0:
             return None
         rings.attachments = attachments = Attachments(
@@ -253,19 +260,18 @@ class _Server:
             lambda: self._token.run_sync_soon(rings.note_change),
         )
         attachments.start()
-        return AttachServer(attachments)
+        return attachments
 
-    async def _in_background(self, rings: Rings, attaching: AttachServer | None) -> None:
+    async def _in_background(self, rings: Rings, attaching: AttachServer) -> None:
         """Run what runs beside the requests, until the mount is to end."""
         async with trio.open_nursery() as nursery:
-            await nursery.start(self._follow_processes, rings, attaching is not None)
+            await nursery.start(self._follow_processes, rings, rings.attachments is not None)
             nursery.start_soon(rings.look_now_and_then)
             nursery.start_soon(Reaper(self._filesystem, rings, self._device).run)
             nursery.start_soon(self._operations.watch.run)
             nursery.start_soon(self._populate)
             nursery.start_soon(self._end_events_when_unmounted)
-            if attaching is not None:
-                nursery.start_soon(attaching.serve)
+            nursery.start_soon(attaching.serve)
             if self._checking:
                 nursery.start_soon(self._keep_checking, rings)
             if self._ends_with is not None:

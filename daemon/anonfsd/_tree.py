@@ -5,7 +5,7 @@
     ├── swaps                   its swap areas
     ├── limits                  what files may come to, and what those of each user do
     ├── events                  what happens: not a view but a stream, see `EventStreams`
-    ├── socket                  where processes attach, a name; empty where they cannot
+    ├── socket                  where processes attach and hand over files, a name
     └── inodes/
         └── 17/                 a regular file, by its inode number
             ├── its attributes: kind, pages, reserved, pagemap, ring, count, attaches,

@@ -14,7 +14,8 @@ VALUES = {
     "reap": "never",
     "lock": "off",
     "parent": "none",
-    "pages": "total=3 none=1 in_core=1 on_swap=1\n",
+    "front": "none",
+    "pages": "total=3 none=1 in_core=1 on_swap=1 front=0\n",
     "reserved": "pages=2\n",
     "pagemap": "0-0 in_core\n1-1 on_swap\n2-2 none\n",
     "ring": f"{os.getpid()} 7f0000001000-7f0000003000 4096 rw-s\n999999999 - 0 r--s\n",
@@ -79,12 +80,13 @@ def test_stat_as_json(run: Run, file: Path) -> None:
         "path": str(file),
         "kind": "shared",
         "size": 12288,
-        "pages": {"total": 3, "none": 1, "in_core": 1, "on_swap": 1},
+        "pages": {"total": 3, "none": 1, "in_core": 1, "on_swap": 1, "front": 0},
         "reserved": {"pages": 2},
         "counts": {"dentry": 4, "areas": 2, "opens": 1, "links": 1, "loaded_ptes": 7},
         "reap": "never",
         "locked": False,
         "parent": None,
+        "front": None,
     }
 
 

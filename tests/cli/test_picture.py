@@ -36,6 +36,13 @@ def test_one_cell_is_one_page_where_there_is_room() -> None:
     assert shown.legend.plain == "# in core 3   = on swap 2   . not allocated 3"
 
 
+def test_what_an_overlay_shows_of_its_file_is_told_from_holes() -> None:
+    runs = [PageRun(0, 1, "front"), PageRun(2, 2, "in_core"), PageRun(3, 4, "none")]
+    shown = picture(PageCounts(5, 2, 1, 0, 2), runs, glyphs=ASCII)
+    assert plain(shown) == ["0000 ::#.."]
+    assert shown.legend.plain.endswith("\n: of the file below")
+
+
 def test_rows_begin_with_their_byte() -> None:
     runs = [PageRun(0, 99, "in_core")]
     assert plain(drawn(100, runs, width=40)) == [

@@ -44,7 +44,7 @@ def attributes(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """The extended attributes of every file, by name; what is set is kept here as well."""
     values = {
         "user.anonfs.kind": "shared\n",
-        "user.anonfs.pages": "total=4 none=1 in_core=2 on_swap=1\n",
+        "user.anonfs.pages": "total=4 none=1 in_core=2 on_swap=1 front=0\n",
         "user.anonfs.reserved": "pages=4\n",
         "user.anonfs.pagemap": "0-1 in_core\n2-2 on_swap\n3-3 none\n",
         "user.anonfs.ring": "7 1000-3000 4096 rw-s\n8 - 0 r--s\n...\n",
@@ -52,6 +52,7 @@ def attributes(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
         "user.anonfs.reap": "never\n",
         "user.anonfs.lock": "off\n",
         "user.anonfs.parent": "7\n",
+        "user.anonfs.front": "none\n",
     }
 
     def getxattr(_file: object, name: str) -> bytes:

@@ -25,8 +25,8 @@ def test_nobody_inherits_a_userfaultfd_that_is_handed_over(
             os._exit(_userfaultfds())
         statuses.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 
-    def ask(_name: str, _deadline: float, descriptor: int | None) -> int:
-        assert descriptor is not None
+    def ask(_name: str, _request: bytes, descriptors: list[int], _deadline: float) -> int:
+        assert len(descriptors) == 1
         assert _userfaultfds() == 1
         forks.append(threading.Thread(target=ends_with_how_many))
         forks[0].start()
@@ -37,7 +37,7 @@ def test_nobody_inherits_a_userfaultfd_that_is_handed_over(
         os.close(new_userfaultfd())
     except OSError as error:
         pytest.skip(f"no userfaultfd: {error}")
-    monkeypatch.setattr(_attach, "_ask", ask)
+    monkeypatch.setattr(_attach, "ask", ask)
     assert _attach._hand_over("@nobody", 0.0) == 0
     forks[0].join()
     eventually(lambda: bool(statuses), "the child has ended")

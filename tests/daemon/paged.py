@@ -16,6 +16,7 @@ from anonfs.units import PAGE_SHIFT, PAGE_SIZE
 from anonfs.vfs import ROOT, FileSystem, Inode, NewInode
 from anonfs.vm import EventLog, ToldOperations
 from anonfsd._engine_lock import EngineLock
+from anonfsd._front_threads import FrontThreads
 from anonfsd._paging import Paging
 from anonfsd._reclaim import Reclaim
 
@@ -232,6 +233,7 @@ class Paged:
             self.failing,
             lambda ino, first, count: self.read_ahead.append((ino, first, count)),
             told,
+            FrontThreads(),
         )
         self.unloading.paging = self.paging
 

@@ -102,7 +102,7 @@ def test_only_files_have_them(looked: Looked) -> None:
         _refused(partial(looked.get, "kind", inode=inode), errno.ENODATA)
         _refused(partial(looked.set, "swapout", b"all", inode), errno.EPERM)
     names = {name.decode() for name in looked.inspection.names(looked.inode)}
-    short = *READ_ONLY, "kind", "parent", "reap", "lock", "swapout"
+    short = *READ_ONLY, "kind", "parent", "front", "reap", "lock", "swapout"
     assert names == {f"user.anonfs.{name}" for name in short}
 
 
@@ -117,7 +117,7 @@ def test_unknown_and_write_only_names(looked: Looked) -> None:
     for name in ("", "nonsense", "kind.x", "user.anonfs.kind"):
         _refused(partial(looked.get, name), errno.ENODATA)
     _refused(lambda: looked.get("swapout"), errno.EPERM)
-    for name in (*READ_ONLY, "parent", "nonsense", ""):
+    for name in (*READ_ONLY, "parent", "front", "nonsense", ""):
         _refused(partial(looked.set, name, b"all"), errno.EPERM)
 
 

@@ -78,9 +78,11 @@ class FakePaging:
         return self.failing_reads
 
     def write(
-        self, ino: int, offset: int, data: memoryview, _thread: Receiver, *, back: bool
+        self, ino: int, offset: int, data: memoryview, thread: Receiver, *, back: bool
     ) -> int:
         self.writes.append((ino, offset, bytes(data), back))
+        if not self.error:
+            thread.reply(struct.pack("=II", len(data), 0))
         return self.error
 
     def allocate(self, ino: int, end: int, mode: int) -> int:

@@ -144,8 +144,11 @@ def test_a_value_that_is_no_range_of_pages_is_einval(client: Client, value: byte
 def test_it_can_be_written_but_not_read_and_the_others_the_other_way(client: Client) -> None:
     with client.map("a", PAGE_SIZE) as memory:
         names = set(os.listxattr(memory.fileno()))
-        read_only = ("kind", "pages", "reserved", "pagemap", "ring", "count", "attaches", "parent")
-        assert names == {f"user.anonfs.{name}" for name in (*read_only, "lock", "reap", "swapout")}
+        read_only = ("kind", "pages", "reserved", "pagemap", "ring", "count", "attaches")
+        copies = ("parent", "front")
+        assert names == {
+            f"user.anonfs.{name}" for name in (*read_only, *copies, "lock", "reap", "swapout")
+        }
         with pytest.raises(PermissionError):
             os.getxattr(memory.fileno(), "user.anonfs.swapout")
         for name in read_only:

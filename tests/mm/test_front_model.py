@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from anonfs.errors import AnonfsError
-from anonfs.mm import AnonInodeInfo, Image, Memory, PageRead, PageState, sync
+from anonfs.mm import AnonInodeInfo, Image, Memory, PageState, sync
 from anonfs.swap import SwapArea
 from anonfs.units import PAGE_SIZE, Ino, pages_for
 from tests.mm.engine import FaultyStore
@@ -35,6 +35,8 @@ _REFUSALS = {errno.EIO, errno.EAGAIN, errno.ENOSPC}
 
 class BytesStore:
     """A front in memory, at `_BASE`; what a read waits for is not there ``at_once``."""
+
+    domain = 0
 
     def __init__(self, content: bytes) -> None:
         self.content = content
@@ -125,14 +127,7 @@ class OverlayMachine(RuleBasedStateMachine):
     def check(self) -> None:
         self.memory.check_invariants()
         for info, model in self.inodes:
-            found = self.memory.begin_read(info, _BASE, _SIZE)
-            if isinstance(found, PageRead):
-                if not found.run_at_once():
-                    found.run()
-                found.finish()
-                found = found.data
-            assert isinstance(found, memoryview)
-            assert found == model
+            assert sync.read(self.memory, info, _BASE, _SIZE) == model
             self.check_states(info)
         assert self.memory.overlays == len(self.inodes)
 

@@ -194,12 +194,18 @@ def test_rights(directory: Path) -> object:
 def test_msync_takes_the_data_to_the_daemon_and_stamps_the_file(shared_mount: Path) -> None:
     path = shared_mount / "f"
     with _mapped(path, 300) as (fd, mapping):
-        assert os.getxattr(path, "user.anonfs.pages") == b"total=300 none=300 in_core=0 on_swap=0"
+        assert (
+            os.getxattr(path, "user.anonfs.pages")
+            == b"total=300 none=300 in_core=0 on_swap=0 front=0"
+        )
         tick(path)
         before = os.fstat(fd)
         mapping.write(7 * PAGE_SIZE, b"m" * PAGE_SIZE * 290)
         mapping.sync()
-        assert os.getxattr(path, "user.anonfs.pages") == b"total=300 none=10 in_core=290 on_swap=0"
+        assert (
+            os.getxattr(path, "user.anonfs.pages")
+            == b"total=300 none=10 in_core=290 on_swap=0 front=0"
+        )
         after = os.fstat(fd)
     assert after.st_mtime_ns > before.st_mtime_ns
     assert after.st_blocks == 290 * PAGE_SIZE // 512

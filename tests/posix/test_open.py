@@ -141,5 +141,5 @@ def test_what_was_written_is_there_without_the_page_cache(shared_mount: Path, na
     path = shared_mount / name
     path.write_bytes(bytes(range(256)) * 1024)
     forget_pages(path)
-    assert os.getxattr(path, "user.anonfs.pages") == b"total=64 none=0 in_core=0 on_swap=64"
+    assert os.getxattr(path, "user.anonfs.pages") == b"total=64 none=0 in_core=0 on_swap=64 front=0"
     assert path.read_bytes() == bytes(range(256)) * 1024

@@ -144,11 +144,21 @@ def test_the_daemons_own(shared_mount: Path) -> None:
     path = shared_mount / "f"
     path.write_bytes(b"x" * 5000)
     listed = {name for name in os.listxattr(path) if name.startswith("user.anonfs.")}
-    read_only = {"attaches", "count", "kind", "pagemap", "pages", "parent", "reserved", "ring"}
+    read_only = {
+        "attaches",
+        "count",
+        "kind",
+        "pagemap",
+        "pages",
+        "parent",
+        "front",
+        "reserved",
+        "ring",
+    }
     names = read_only | {"lock", "reap", "swapout"}
     assert listed == {f"user.anonfs.{name}" for name in names}
     assert os.getxattr(path, "user.anonfs.kind") == b"shared"
-    assert os.getxattr(path, "user.anonfs.pages") == b"total=2 none=0 in_core=2 on_swap=0"
+    assert os.getxattr(path, "user.anonfs.pages") == b"total=2 none=0 in_core=2 on_swap=0 front=0"
     assert os.getxattr(path, "user.anonfs.pagemap") == b"0-1 in_core\n"
     for name in read_only:
         assert outcome(os.setxattr, path, f"user.anonfs.{name}", b"1") == "EPERM"

@@ -69,7 +69,7 @@ def test_listings(mount: Mount, monkeypatch: pytest.MonkeyPatch, room: int) -> N
     expected = {
         (): ["meminfo", "swaps", "inodes", "events", "socket", "limits"],
         ("inodes",): [file],
-        ("inodes", file): ["name", *read_only, "reap", "lock", "parent"],
+        ("inodes", file): ["name", *read_only, "reap", "lock", "parent", "front"],
     }
     listing = Listing(monkeypatch, room)
     for names, entries in expected.items():
@@ -131,12 +131,12 @@ def test_a_snapshot_for_each_open(mount: Mount) -> None:
     node = find(mount, "inodes", str(mount.inos[b"file"]), "pages").st_ino
     fh = mount.call("open", node, os.O_RDONLY, CTX).fh
     mount.write(mount.open(), 0, b"x" * PAGE_SIZE)
-    before = b"total=0 none=0 in_core=0 on_swap=0\n"
+    before = b"total=0 none=0 in_core=0 on_swap=0 front=0\n"
     assert mount.call("read", fh, 0, 5) == before[:5]
     assert mount.call("read", fh, 5, 1000) == before[5:]
     for offset, size in ((1000, 5), (-1, 5), (5, -1), (MOST, 1), (5, 0)):
         assert mount.call("read", fh, offset, size) == b""
-    assert mount.call("read", fh, 0, 1000) == b"total=1 none=0 in_core=1 on_swap=0\n"
+    assert mount.call("read", fh, 0, 1000) == b"total=1 none=0 in_core=1 on_swap=0 front=0\n"
     assert mount.call("flush", fh) is mount.call("fsync", fh, True) is None
     assert mount.call("release", fh) is None
     for call in (("flush", fh), ("fsync", fh, True), ("release", fh)):

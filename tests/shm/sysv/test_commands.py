@@ -70,7 +70,7 @@ def test_the_table(run: Run, namespace: Namespace, mount: Path) -> None:
         (document,) = json.loads(run("ipcs", "-i", removed, "--json"))
         assert document["holders"] == sorted([one.pid, two.pid])
         assert document["shm_nattch"] == 2
-        assert document["pages"] == {"total": 3, "none": 2, "in_core": 0, "on_swap": 1}
+        assert document["pages"] == {"total": 3, "none": 2, "in_core": 0, "on_swap": 1, "front": 0}
 
 
 def test_the_other_tables(run: Run, namespace: Namespace) -> None:

@@ -1,0 +1,49 @@
+"""Overlays: files over a front store, which show what it has until they are written to.
+
+An overlay is promised the pages of its size, as any other file: each of them may be written to.
+"""
+
+import errno
+from typing import TYPE_CHECKING
+
+from anonfs.errors import AnonfsError
+from anonfs.mm import FrontStore
+from anonfs.vfs._inode import Inode
+
+if TYPE_CHECKING:
+    from anonfs.vfs._filesystem import FileSystem
+
+__all__ = ["discard", "overlay"]
+
+
+def overlay(filesystem: "FileSystem", inode: Inode, store: FrontStore, size: int) -> None:
+    """Let ``inode``, which is a new file, show ``size`` bytes of ``store``, which is its own now.
+
+    Raises:
+        AnonfsError: EINVAL, it is no file with pages; EEXIST, it is not empty, or is one already;
+            ENOSPC, EDQUOT, EFBIG, as `FileSystem.truncate`. Nothing was changed.
+    """
+    info = inode.info
+    if info is None:
+        raise AnonfsError(errno.EINVAL, "not a file with pages")
+    if inode.size or inode.writes or info.allocated or info.front is not None:
+        raise AnonfsError(errno.EEXIST, "an overlay is made of an empty file")
+    filesystem.truncate(inode, size)
+    filesystem.memory.overlay(info, store, size)
+
+
+def discard(filesystem: "FileSystem", inode: Inode) -> None:
+    """Let ``inode``, an overlay, be what it was when it was made.
+
+    Raises:
+        AnonfsError: EINVAL, it is none; ENOSPC, EDQUOT, it was cut, and cannot have its size again.
+    """
+    info = inode.info
+    if info is None or info.front is None:
+        raise AnonfsError(errno.EINVAL, "not an overlay")
+    size = info.front.size
+    if inode.size < size:
+        filesystem.truncate(inode, size)
+    filesystem.memory.discard(info)
+    # Without pages there is nothing to be cut, and the front ends here.
+    filesystem.truncate(inode, size)
