@@ -20,6 +20,7 @@ from anonfs.client._inspect import Inspection, Target, inspect, lock, reap, swap
 from anonfs.client._mapping import Mapping
 from anonfs.client._nameless import open_nameless
 from anonfs.client._names import split_name
+from anonfs.client._overlay import make_overlay, opened
 from anonfs.client._private import PrivateMemory
 from anonfs.client._tree import limits, meminfo
 from anonfs.client._watch import Callback, Watch, watch
@@ -148,6 +149,16 @@ class Client:
         """Memory of this process alone, of which each child gets a copy, see `PrivateMemory`."""
         with explained(self.mount), self._opened_directory(self.mount) as directory:
             return PrivateMemory(directory, size)
+
+    def private_file(self, path: Target, writable: bool = True) -> PrivateMemory | Mapping:
+        """Map a file in private, see `anonfs.client.private_file`; ``path`` is no name here."""
+        with opened(path) as front, self._opened_directory(self.mount) as directory:
+            if writable:
+                return PrivateMemory.over(directory, front)
+            # Where nobody stores, to share is to be private.
+            with File(open_nameless(directory), self.mount, None, read_only=True) as file:
+                make_overlay(file.fileno(), front)
+                return file.map()
 
     def unlink(self, name: Name) -> None:
         """Remove ``name``; those who have the file open or mapped keep it."""

@@ -12,6 +12,7 @@ import errno
 import mmap
 import os
 import weakref
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from ctypes import memset
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from anonfs.client._dup import dups
 from anonfs.client._errors import ClientError
 from anonfs.client._inspect import Inspection, inspect, make_private, swap_out
 from anonfs.client._nameless import open_nameless
+from anonfs.client._overlay import make_overlay
 from anonfs.units import PAGE_SIZE, pages_for
 
 __all__ = ["PrivateMemory"]
@@ -84,6 +86,34 @@ class PrivateMemory(mmap.mmap):
         """
         if size <= 0:
             raise ClientError(f"{size} bytes cannot be mapped")
+
+        def fill(descriptor: int) -> int:
+            os.ftruncate(descriptor, _rounded(size))
+            return size
+
+        return cls._made(directory, fill)
+
+    @classmethod
+    def over(cls, directory: int, front: int) -> Self:
+        """Map what the file shows that is open as ``front``, as MAP_PRIVATE would.
+
+        Raises:
+            ClientError: it is empty, or in the same mount.
+            OSError: as `anonfs.client.overlay`.
+        """
+
+        def fill(descriptor: int) -> int:
+            make_overlay(descriptor, front)
+            size = os.fstat(descriptor).st_size
+            if not size:
+                raise ClientError("an empty file cannot be mapped")
+            return size
+
+        return cls._made(directory, fill)
+
+    @classmethod
+    def _made(cls, directory: int, fill: Callable[[int], int]) -> Self:
+        """Map an inode that ``fill`` gives a size, which it returns."""
         with dups.lock:
             with ExitStack() as undo:
                 kept = os.dup(directory)
@@ -91,8 +121,7 @@ class PrivateMemory(mmap.mmap):
                 descriptor = open_nameless(kept)
                 undo.callback(close_descriptor, descriptor)
                 make_private(descriptor)
-                os.ftruncate(descriptor, _rounded(size))
-                self = cls._mapped(descriptor, size)
+                self = cls._mapped(descriptor, fill(descriptor))
                 undo.pop_all()
             self._keep(_Inode(os.getpid(), kept, descriptor))
             dups.add(self)

@@ -78,7 +78,7 @@ class Untouched:
 def _view(place: Place, fd: int) -> Iterator[mmap.mmap]:
     """A mapping that changes no file: an overlay, or where there is no daemon a private one."""
     if place.daemon:
-        area: mmap.mmap = private_file(fd, mount=place.directory, attach=False)
+        area: mmap.mmap = private_file(fd, mount=place.directory)
     else:
         area = mmap.mmap(fd, 0, flags=mmap.MAP_PRIVATE)
     expect(len(area) % PAGE_SIZE, 0, "whole pages")

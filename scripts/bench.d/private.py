@@ -16,6 +16,7 @@ from time import perf_counter
 from anonfs.client import clone
 from anonfs.units import PAGE_SIZE, format_size
 from measure import Group, Metric, Sample
+from overlaid import Untouched
 from pages import MIB, expect, first_words, mapped, write_pages
 from peers import TMPFS
 from places import AnonfsPlace, Place
@@ -146,17 +147,19 @@ def _reflink(source: Path, copy: Path) -> None:
 
 
 GROUP = Group(
-    "private memory, and copies of files",
+    "private memory, copies of files, and files over files",
     TMPFS,
     (
         _Forks(256 * MIB, 5),
         *(_Clones(1 << 30, lazy) for lazy in (False, True)),
         _Clones(1 << 30, lazy=True, open=True),
+        *(Untouched(256 * MIB, cached) for cached in (True, False)),
     ),
     quick=(
         _Forks(64 * MIB, 3),
         *(_Clones(256 * MIB, lazy) for lazy in (False, True)),
         _Clones(256 * MIB, lazy=True, open=True),
+        Untouched(64 * MIB, cached=True),
     ),
     budget="1536M",
     swap_size="2G",

@@ -452,6 +452,25 @@ def test_git_works_on_pack_files_that_are_overlays(mounted: Mounted, tmp_path: P
     assert git(repository, "status", "--porcelain") == b""
 
 
+def test_children_have_private_views_of_their_own(mounted: Mounted, front: Path) -> None:
+    before = front.read_bytes()
+    with private_file(front, mount=mounted.path) as view:
+        view[5:10] = b"first"
+
+        def change() -> bytes:
+            assert view[:] == before[:5] + b"first" + before[10:]
+            view[5:10] = b"child"
+            view[-1:] = b"!"
+            view.swap_out()
+            return view[:12] + view[-1:]
+
+        with Child(change) as child:
+            assert child.said() == before[:5] + b"child" + before[10:12] + b"!"
+        assert view[:] == before[:5] + b"first" + before[10:]
+        assert view.inspect().kind == "private"
+    assert front.read_bytes() == before
+
+
 def test_a_private_view_of_a_file(
     mounted: Mounted, front: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
