@@ -69,6 +69,7 @@ class Connection:
             device, self._ours, paging, events, reads, granted, self._stop_soon
         )
         self._token: trio.lowlevel.TrioToken | None = None
+        self._closed = False
 
     async def negotiate(self) -> None:
         """Exchange FUSE_INIT. Raises OSError: the mount has gone."""
@@ -94,7 +95,9 @@ class Connection:
 
     def stop(self) -> None:
         """Let `serve` return; the connection is still there until `close`."""
-        pyfuse3.terminate()
+        # A thread may tell of the end of the connection when we have closed it.
+        if not self._closed:
+            pyfuse3.terminate()
 
     def close(self) -> None:
         """Take no more requests.
@@ -103,6 +106,7 @@ class Connection:
         error: until then threads wait for requests on it, and its number must not be reused.
         """
         self._requests.stop()
+        self._closed = True
         pyfuse3.close(unmount=False)
 
 

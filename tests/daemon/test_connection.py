@@ -25,6 +25,21 @@ def test_large_messages_either_way(size: int) -> None:
     os.close(connection._theirs)
 
 
+def test_an_end_that_is_told_after_the_close(monkeypatch: pytest.MonkeyPatch) -> None:
+    """libfuse ends a session that there is; of none it would write to address 8."""
+    told: list[str] = []
+    monkeypatch.setattr("pyfuse3.terminate", lambda: told.append("terminate"))
+    monkeypatch.setattr("pyfuse3.close", lambda *, unmount: told.append(f"close {unmount}"))
+    nothing: Any = None
+    connection = Connection(-1, nothing, nothing, nothing, None, nothing)
+    connection.stop()
+    connection.close()
+    connection.stop()
+    assert told == ["terminate", "close False"]
+    connection._ours.close()
+    os.close(connection._theirs)
+
+
 def test_write_back_is_never_congested() -> None:
     """Of the reply to FUSE_INIT nothing else changes."""
     header, before = struct.pack("=IiQ", 80, 0, 1), struct.pack("=IIII", 7, 36, 1 << 17, 0xF00)

@@ -297,8 +297,7 @@ def test_forks_that_bypass_python_get_no_memory(mounted: Mounted) -> None:
         # With a function to call it forks by Python, else by vfork(2).
         for function in (None, lambda: None):
             subprocess.run(["/bin/true"], check=True, preexec_fn=function)
-        assert os.posix_spawn("/bin/true", ["true"], {}) > 0
-        assert os.wait()[1] == 0
+        assert _wait_for(os.posix_spawn("/bin/true", ["true"], {})) == 0
         del array
 
 
