@@ -14,6 +14,7 @@ machine's Python path. Every error is an ``OSError``; those that anonfs words it
 `ClientError` with one line that says what to do.
 """
 
+from anonfs.client._addresses import address_of
 from anonfs.client._attach import attach
 from anonfs.client._choice import MOUNT_VARIABLE, default_mountpoint, find_mount
 from anonfs.client._client import Client, Entry, connect, private
@@ -68,6 +69,7 @@ __all__ = [
     "Target",
     "Watch",
     "WatchOperations",
+    "address_of",
     "anonfs_at",
     "anonfs_mounts",
     "areas",

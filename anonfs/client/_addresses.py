@@ -23,6 +23,7 @@ __all__ = ["Room", "address_of", "dont_fork", "map_file", "reserve", "unmap"]
 _MAP_ANONYMOUS, _MAP_NORESERVE, _MAP_FIXED_NOREPLACE, _MAP_FIXED = 0x20, 0x4000, 0x100000, 0x10
 _PROT_NONE = 0
 _DONTFORK = 10
+_SIMPLE = 0  # PyBUF_SIMPLE: bytes, read only will do
 _FAILED = ctypes.c_void_p(-1).value
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -39,9 +40,36 @@ _libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
 _libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 
 
-def address_of(memory: mmap.mmap) -> int:
-    """Where the first byte of ``memory``, which can be written to, lies."""
-    return ctypes.addressof(ctypes.c_char.from_buffer(memory))
+class _Buffer(ctypes.Structure):
+    """Py_buffer of the stable ABI."""
+
+    _fields_ = (
+        ("buf", ctypes.c_void_p),
+        ("obj", ctypes.c_void_p),
+        ("len", ctypes.c_ssize_t),
+        ("itemsize", ctypes.c_ssize_t),
+        ("readonly", ctypes.c_int),
+        ("ndim", ctypes.c_int),
+        ("format", ctypes.c_char_p),
+        ("shape", ctypes.c_void_p),
+        ("strides", ctypes.c_void_p),
+        ("suboffsets", ctypes.c_void_p),
+        ("internal", ctypes.c_void_p),
+    )
+
+
+def address_of(mapping: mmap.mmap) -> int:
+    """The address of the first byte of ``mapping``, whether it can be written to or not.
+
+    Python does not tell it: the buffer protocol does, to who asks in C.
+    """
+    buffer = _Buffer()
+    ctypes.pythonapi.PyObject_GetBuffer(
+        ctypes.py_object(mapping), ctypes.byref(buffer), ctypes.c_int(_SIMPLE)
+    )
+    address = int(buffer.buf or 0)
+    ctypes.pythonapi.PyBuffer_Release(ctypes.byref(buffer))
+    return address
 
 
 def map_file(descriptor: int, address: int, size: int, *, over: bool = False) -> None:

@@ -96,7 +96,7 @@ class AttachServer:
             raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
             pid, uid, _ = _CREDENTIALS.unpack(raw)
             # What is not received is closed by the kernel, and nobody waits for that.
-            full = self._connections[uid] >= _PER_UID or self._is_discarding(uid)
+            full = self._connections[uid] >= _PER_UID or self._fronts.is_discarding(uid)
             self._connections[uid] += 1
             try:
                 if full or self._connections.total() > _CONNECTIONS:
@@ -152,13 +152,6 @@ class AttachServer:
             raise OSError(errno.EAGAIN, "files that were handed over do not answer")
         await trio.to_thread.run_sync(
             self._fronts.overlay, handed, uid, limiter=limiter, abandon_on_cancel=True
-        )
-
-    def _is_discarding(self, uid: int) -> bool:
-        """Whether much that the user sent waits to be closed."""
-        attachments = self._attachments
-        return self._fronts.is_discarding(uid) or (
-            attachments is not None and attachments.is_discarding(uid)
         )
 
     def _received(self, connection: socket.socket, uid: int) -> tuple[bytes, list[int]]:

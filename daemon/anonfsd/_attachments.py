@@ -14,8 +14,8 @@
 It is the read that lets a forking process go on, and an event cannot be known before it is read.
 So the lock is taken first: whoever inspects takes it too, and finds the children told of.
 
-A fork must not wait for ever. When the lock cannot be had in time the descriptors that wait are
-closed, which lets the processes go on, and their areas are observed from then on. Nothing helps
+A fork must not wait for ever. When the lock cannot be had in time what waits is read without it,
+which lets the processes go on, and their areas are observed from then on. Nothing helps
 while the whole daemon is stopped (SIGSTOP): its descriptors are open, and nobody reads them.
 
 Closing and registering wait for the lock of an address space, whose owner may wait for the daemon:
@@ -67,7 +67,6 @@ _SETTLE_SECONDS = 0.5
 _SETTLE_PAUSE = 0.001
 _PER_UID = 4096
 _DESCRIPTORS = 2  # of an attachment: its userfaultfd and its pidfd
-_DISCARDED = 16
 _SHARE = 4  # one user may have one part in so many of what the daemon can open
 
 
@@ -90,7 +89,8 @@ class Attachments:
 
     What nobody foresaw costs one attachment, and is told to ``failing``: a thread that ended here
     would leave processes waiting in their forks. ``on_observed`` is called by any thread when
-    looks have to find out what becomes of areas that were attached.
+    looks have to find out what becomes of areas that were attached. ``discard`` is called with the
+    lock held, and given a descriptor that a user has sent in vain.
     """
 
     def __init__(
@@ -100,10 +100,12 @@ class Attachments:
         device: tuple[int, int],
         failing: Failing,
         on_observed: Callable[[], None],
+        discard: Callable[[int, int], None],
     ) -> None:
         self._lock = lock
         self._failing = failing
         self._on_observed = on_observed
+        self._discard = discard
         self._spaces = spaces
         self._device = device
         self._registrar = Registrar(lock, spaces, device)
@@ -114,9 +116,7 @@ class Attachments:
         self._per_uid: Counter[int] = Counter()
         self._unresolved: queue.SimpleQueue[_Attachment] = queue.SimpleQueue()
         self._silencer = Silencer()
-        # Those of a stranger's file system may keep their thread for ever.
         self._closer = Closer("attachments-closer")
-        self._strangers = Closer("attachments-strangers")
         self._given_up: set[_Attachment] = set()
         most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         self._limit = min(_PER_UID, most // _SHARE // _DESCRIPTORS)
@@ -124,7 +124,6 @@ class Attachments:
     def start(self) -> None:
         """Start the threads, which end with the process."""
         self._closer.start()
-        self._strangers.start()
         self._silencer.start()
         for serve in (self._read, self._resolve):
             name = f"attachments-{serve.__name__.strip('_')}"
@@ -152,7 +151,8 @@ class Attachments:
         try:
             self._begin(pid, uid, descriptor)
         except BaseException:
-            self.discard(descriptor, uid)
+            with self._lock:
+                self._discard(descriptor, uid)
             raise
 
     def _extend(self, pid: int) -> None:
@@ -222,14 +222,6 @@ class Attachments:
         with self._lock:
             if self._per_uid[uid] >= self._limit:
                 raise AnonfsError(errno.EMFILE, f"user {uid} has {self._limit} attachments")
-
-    def discard(self, descriptor: int, uid: int) -> None:
-        """Close what a client of that user sent, in a thread: it may be any file."""
-        self._strangers.close(descriptor, uid)
-
-    def is_discarding(self, uid: int) -> bool:
-        """Whether so much that the user sent waits to be closed that no more is to be taken."""
-        return self._strangers.waiting[uid] >= _DISCARDED
 
     # -- bookkeeping, with the lock held ---------------------------------------------------
 

@@ -258,6 +258,7 @@ class _Server:
             self._mounted.device,
             self._operations,
             lambda: self._token.run_sync_soon(rings.note_change),
+            self._fronts.discard,
         )
         attachments.start()
         return attachments

@@ -44,12 +44,18 @@ class Scene:
         device = os.major(status.st_dev), os.minor(status.st_dev)
         failing: Any = self.failing
         self.observed = 0
-        self.attachments = Attachments(self.lock, self.spaces, device, failing, self._note_observed)
+        self.attachments = Attachments(
+            self.lock, self.spaces, device, failing, self._note_observed, self._close
+        )
         self.attachments.start()
         self.ours, self.theirs = socket.socketpair()
 
     def _note_observed(self) -> None:
         self.observed += 1
+
+    @staticmethod
+    def _close(descriptor: int, _uid: int) -> None:
+        os.close(descriptor)
 
     def areas(self) -> list[tuple[int | None, bool]]:
         """Who has areas, and whether they are attached."""

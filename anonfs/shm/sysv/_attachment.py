@@ -14,8 +14,7 @@ import mmap
 import weakref
 from typing import Self
 
-from anonfs.client import Mapping, attach
-from anonfs.shm.sysv._address import address_of
+from anonfs.client import Mapping, address_of, attach
 from anonfs.shm.sysv._failure import failure
 
 __all__ = ["Attached", "Attachment", "PlacedAttachment", "detach", "make_room"]
