@@ -109,8 +109,10 @@ def _fill(new: int, old: int, overlay: int, runs: list[PageRun]) -> None:
     last = max((run.last for run in runs if run.state == "front"), default=0)
     _copy(old, new, last * PAGE_SIZE)
     size = os.fstat(overlay).st_size
-    own = [(run.first, run.last) for run in runs if run.state in {"in_core", "on_swap"}]
-    for first, through in [*own, (last, last)]:
+    # What is none is a hole, of which the copy knows nothing; behind it the file is zeros anyhow.
+    own = [run for run in runs if run.state in {"in_core", "on_swap"}]
+    holes = [run for run in runs if run.state == "none" and run.first < last]
+    for first, through in [*((run.first, run.last) for run in own + holes), (last, last)]:
         offset, end = first * PAGE_SIZE, min((through + 1) * PAGE_SIZE, size)
         while offset < end:
             data = os.pread(overlay, min(_PIECE, end - offset), offset)

@@ -14,7 +14,6 @@ import os
 import weakref
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from ctypes import memset
 from dataclasses import dataclass
 from typing import Self
 
@@ -190,17 +189,14 @@ class PrivateMemory(mmap.mmap):
                 os.ftruncate(descriptor, _rounded(len(self)))
 
     def madvise(self, option: int, start: int = 0, length: int | None = None) -> None:
-        """As `mmap.mmap.madvise`. MADV_DONTNEED and MADV_FREE make zeros.
+        """As `mmap.mmap.madvise`. MADV_DONTNEED and MADV_FREE free the pages, which are zeros then.
 
         Raises OSError: EINVAL, what a fork is to do with the memory cannot be changed.
         """
         if option in _FORKING:
             raise OSError(errno.EINVAL, "forks copy private memory")
         length = len(self) - start if length is None else length
-        super().madvise(mmap.MADV_NORMAL if option in _FREEING else option, start, length)
-        if option in _FREEING:
-            length = min(length, len(self) - start)
-            memset(self._address + start, 0, _rounded(length))
+        super().madvise(mmap.MADV_REMOVE if option in _FREEING else option, start, length)
 
     def close(self) -> None:
         """Free the memory; closing again does nothing.

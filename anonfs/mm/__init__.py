@@ -14,7 +14,7 @@ from anonfs.mm._fault import FrontLoad, OnePageRead, PageLoad, PageRead, SwapRea
 from anonfs.mm._front import FrontStore
 from anonfs.mm._image import BlobStore, Image, NameTable
 from anonfs.mm._loaded import LoadedPages, Unload
-from anonfs.mm._memory import EVICTION_BATCH, Memory
+from anonfs.mm._memory import EVICTION_BATCH, Memory, Parts
 from anonfs.mm._promises import Promises
 from anonfs.mm._reclaim import Eviction
 from anonfs.mm._streams import Streams
@@ -40,6 +40,7 @@ __all__ = [
     "PageLoad",
     "PageRead",
     "PageState",
+    "Parts",
     "Promises",
     "Streams",
     "SwapRead",

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from anonfs.errors import require
-from anonfs.mm._entry import Entries, PageState, states
+from anonfs.mm._entry import ZERO_ENTRY, Entries, PageState, exist, states
 from anonfs.mm._front import Front
 from anonfs.mm._leaves import ENTRIES_PER_LEAF, LEAF_SHIFT, Leaves
 from anonfs.units import Ino, pages_for
@@ -83,7 +83,12 @@ class AnonInodeInfo:
 
     def holes(self, first: int, count: int) -> int:
         """How many of ``count`` pages from ``first`` do not exist."""
-        return count - sum(int(np.count_nonzero(s.entries)) for s in self.spans(first, count))
+        spans = self.spans(first, count)
+        return count - sum(int(np.count_nonzero(exist(span.entries))) for span in spans)
+
+    def hole_mask(self, first: int, count: int) -> npt.NDArray[np.bool_]:
+        """Which of ``count`` pages from ``first`` do not exist."""
+        return ~exist(self.entries(first, count))
 
     # -- the front -------------------------------------------------------------------------
 
@@ -100,8 +105,14 @@ class AnonInodeInfo:
 
     @property
     def front_pages(self) -> int:
-        """The pages from 0 on that show the front, unless they exist."""
+        """The pages from 0 on that show the front, unless they exist or are ZERO."""
         return pages_for(self.front_end)
+
+    @property
+    def front_shown(self) -> int:
+        """How many pages show the front."""
+        spans = self.spans(0, self.front_pages) if self.front_end else ()
+        return self.front_pages - sum(int(np.count_nonzero(span.entries)) for span in spans)
 
     def shows_front(self, first: int, entries: Entries) -> npt.NDArray[np.bool_]:
         """Which of the pages from ``first`` on, which have these ``entries``, show the front."""
@@ -164,18 +175,10 @@ class AnonInodeInfo:
         self._pool.drop(leaf, self)
 
     def runs(self, pages: int) -> Iterator[tuple[int, int, PageState]]:
-        """The first ``pages`` pages as runs (first, last, state) of one state, holes included."""
-        shown = min(self.front_pages, pages)
-        for first, last, state in self._own_runs(pages):
-            if state is PageState.NONE and first < shown:
-                yield first, min(last, shown - 1), PageState.FRONT
-                if last >= shown:
-                    yield shown, last, state
-            else:
-                yield first, last, state
+        """The first ``pages`` pages as runs (first, last, state) of one state, holes included.
 
-    def _own_runs(self, pages: int) -> Iterator[tuple[int, int, PageState]]:
-        """As `runs`, without regard to the front."""
+        What is ZERO is told as NONE: what it hides is FRONT otherwise.
+        """
         start, state = 0, PageState.NONE
         for first, following in self._changes(pages):
             if following is state:
@@ -190,22 +193,35 @@ class AnonInodeInfo:
         """Pages at which the state may change, with the state from there on."""
         end = 0
         for span in self.spans(0, pages) if pages else ():
-            if span.first > end:
-                yield end, PageState.NONE
+            yield from self._between(end, span.first)
             end = span.first + span.entries.size
             kinds = states(span.entries)
+            kinds[self.shows_front(span.first, span.entries)] = PageState.FRONT
+            kinds[kinds == PageState.ZERO] = PageState.NONE
             for at in [0, *(np.flatnonzero(np.diff(kinds)) + 1).tolist()]:
                 yield span.first + at, PageState(int(kinds[at]))
-        yield end, PageState.NONE
+        yield from self._between(end, pages)
+
+    def _between(self, first: int, end: int) -> Iterator[tuple[int, PageState]]:
+        """The same for pages from ``first`` to before ``end``, of which there are no leaves."""
+        shown = min(self.front_pages, end)
+        if first < shown:
+            yield first, PageState.FRONT
+        if max(first, shown) < end:
+            yield max(first, shown), PageState.NONE
 
     def check_invariants(self) -> None:
         """Recount the pages by state."""
         in_core = on_swap = 0
         for index in self.leaves:
-            kinds = states(
-                self._span(index, index << LEAF_SHIFT, (index + 1) << LEAF_SHIFT).entries
-            )
+            first = index << LEAF_SHIFT
+            entries = self._span(index, first, first + ENTRIES_PER_LEAF).entries
+            kinds = states(entries)
             require(kinds.any(), "an empty leaf was kept")
+            zeros = np.flatnonzero(kinds == PageState.ZERO)
+            hidden = not zeros.size or first + zeros[-1] < self.front_pages
+            require(hidden, "a ZERO page hides nothing")
+            require((entries[zeros] == ZERO_ENTRY).all(), "a ZERO page has a number")
             in_core += int((kinds == PageState.IN_CORE).sum())
             on_swap += int((kinds == PageState.ON_SWAP).sum())
         require((in_core, on_swap) == (self.in_core, self.on_swap), "pages miscounted")

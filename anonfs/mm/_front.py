@@ -5,14 +5,15 @@ on swap, and then in the front store, which is only ever read. So a page that wa
 takes neither frame nor slot, whatever the size of the file, and no entry::
 
     page        0        1        2        3        4        5
-    entry     NONE    IN_CORE   NONE    ON_SWAP   NONE     NONE
+    entry     NONE    IN_CORE   ZERO    ON_SWAP   NONE     NONE
     front     ├───────────────────────────────┤               front_pages: 4
-    reads     front   frame     front   slot     zeros    zeros
+    reads     front   frame     zeros   slot     zeros    zeros
 
 ``front_end`` is the byte up to which the front shows. A truncation moves it down and nothing moves
 it up again, but for a discard of all that was changed: what was cut off is zeros ever after.
 
-A page of zeros above the front cannot become NONE when it leaves core: it would show the front.
+A hole above the front is ZERO, and so is a page of zeros that leaves core, for NONE would show the
+front.
 
 Who reads a page gets what the file has there at that moment. Where the file has become too short,
 the rest of its last page is zeros, and a page beyond is EIO, as a mapping of the file has it.

@@ -376,7 +376,8 @@ def _holes(info: "AnonInodeInfo", index: int, mask: int) -> int:
     """How many pages of ``mask`` do not exist."""
     if index not in info.leaves:
         return mask.bit_count()
-    return int(np.count_nonzero(_as_array(mask) & (_entries(info, index << LEAF_SHIFT) == 0)))
+    holes = info.hole_mask(index << LEAF_SHIFT, ENTRIES_PER_LEAF)
+    return int(np.count_nonzero(_as_array(mask) & holes))
 
 
 def _entries(info: "AnonInodeInfo", first: int) -> Entries:

@@ -19,6 +19,7 @@ see `pages_to_bring_in`. How much may be locked is for `Promises` to say.
 """
 
 import errno
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -28,8 +29,10 @@ from anonfs.mm._anon_inode_info import AnonInodeInfo, Span
 from anonfs.mm._counters import Counters
 from anonfs.mm._cut import PageCut
 from anonfs.mm._entry import (
+    ZERO_ENTRY,
     Entries,
     PageState,
+    exist,
     first_of_run,
     in_core,
     numbers,
@@ -48,7 +51,7 @@ from anonfs.mm._sharing import Sharing
 from anonfs.swap import SwapArea, aligned_pages
 from anonfs.units import PAGE_SHIFT, PAGE_SIZE, Ino, pages_for
 
-__all__ = ["EVICTION_BATCH", "Memory"]
+__all__ = ["EVICTION_BATCH", "Memory", "Parts"]
 
 EVICTION_BATCH = 256
 """Pages that one eviction writes at most: a mebibyte, where a disk's throughput levels off."""
@@ -63,6 +66,9 @@ _TO_THE_END = 1 << 62
 """More pages than there can be."""
 
 _ZEROS = memoryview(bytes(1 << 20))
+
+Parts = Sequence[tuple[int, int]]
+"""What is to be written of an inode: (offset, size), no page in two of them."""
 
 
 class Memory:
@@ -198,14 +204,18 @@ class Memory:
 
     # -- writing ---------------------------------------------------------------------------
 
-    def work_to_complete(
+    def work_to_complete(self, info: AnonInodeInfo, parts: Parts) -> PageLoad | FrontLoad | None:
+        """What must be loaded next before ``parts`` can be written, or None.
+
+        That is the first and the last page of each, where they are on swap or show the front and
+        only a part is written. It takes a frame for each; they are among the `frames_wanted`.
+        """
+        loads = (self._work_to_complete(info, *part) for part in parts)
+        return next((load for load in loads if load is not None), None)
+
+    def _work_to_complete(
         self, info: AnonInodeInfo, offset: int, size: int
     ) -> PageLoad | FrontLoad | None:
-        """What must be loaded before ``size`` bytes at ``offset`` can be written, or None.
-
-        That is the first and the last page, where they are on swap or show the front and only a
-        part is written. It takes a frame for each; they are among the `frames_wanted`.
-        """
         end = offset + size
         partial = {offset >> PAGE_SHIFT} if offset % PAGE_SIZE else set()
         if end % PAGE_SIZE:
@@ -252,13 +262,13 @@ class Memory:
         shares = self.frames.shares if in_core else self.swap.shares
         return self.leaves.is_shared(span.position >> LEAF_SHIFT) or bool(shares.more(number)[0])
 
-    def frames_wanted(self, info: AnonInodeInfo, offset: int, size: int) -> int:
-        """How many frames a write of ``size`` bytes at ``offset`` takes."""
-        first = offset >> PAGE_SHIFT
-        count = pages_for(offset + size) - first
+    def frames_wanted(self, info: AnonInodeInfo, parts: Parts) -> int:
+        """How many frames writes of ``parts`` take at most; exact where not as many are free."""
+        ranges = [(offset >> PAGE_SHIFT, pages_for(offset + size)) for offset, size in parts]
+        count = sum(end - first for first, end in ranges)
         if count <= self.frames.free:
             return count
-        spans = info.spans(first, count)
+        spans = (span for first, end in ranges for span in info.spans(first, end - first))
         return count - sum(int(np.count_nonzero(self._writable(span))) for span in spans)
 
     @staticmethod
@@ -408,7 +418,7 @@ class Memory:
         info.front_end = min(info.front_end, size)
         tail = size & (PAGE_SIZE - 1)
         entry = info.entries(size >> PAGE_SHIFT, 1)
-        if not tail or not entry.any():
+        if not tail or not exist(entry)[0]:
             return
         if states(entry)[0] == PageState.IN_CORE:
             self._clear_tail(info, entry, size)
@@ -421,7 +431,7 @@ class Memory:
         Where the page is on its way to swap and no other frame is free, it has to stay.
         """
         rest = PAGE_SIZE - (size & (PAGE_SIZE - 1))
-        if self.frames_wanted(info, size, rest) <= self.frames.free:
+        if self.frames_wanted(info, [(size, rest)]) <= self.frames.free:
             self.write(info, size, _ZEROS[:rest])
             return
         frame = numbers(entry)
@@ -447,6 +457,45 @@ class Memory:
             span.entries[:] = 0
             self._release(info, old)
             info.release_if_empty(index)
+
+    @staticmethod
+    def edges(offset: int, size: int) -> Parts:
+        """The parts of pages of which a hole of ``size`` bytes at ``offset`` has not the whole."""
+        end = offset + size
+        first, last = pages_for(offset) << PAGE_SHIFT, end & -PAGE_SIZE
+        if first > last:
+            return [(offset, size)]
+        edges = (offset, first - offset), (last, end - last)
+        return [(at, length) for at, length in edges if length]
+
+    def punch(self, info: AnonInodeInfo, offset: int, size: int) -> None:
+        """Make a hole of ``size`` bytes at ``offset``: they read as zeros, also above a front.
+
+        There are the frames that writes to its `edges` want, and nothing to complete there.
+
+        Raises:
+            AnonfsError: ENOSPC, there are no more leaves; nothing was changed.
+        """
+        first, end = pages_for(offset), (offset + size) >> PAGE_SHIFT
+        hidden = min(end, max(first, info.front_pages))
+        # First what can fail: leaves that a part is changed of, or that there are none of.
+        for page in {offset >> PAGE_SHIFT, first, end - 1, (offset + size - 1) >> PAGE_SHIFT}:
+            self.sharing.own(info, page, 1)
+        if first < hidden:
+            self._hide_front(info, first, hidden - first)
+        if hidden < end:
+            self.clear(info, hidden, end - hidden)
+        for at, length in self.edges(offset, size):
+            if exist(info.entries(at >> PAGE_SHIFT, 1))[0]:
+                self.write(info, at, _ZEROS[:length])
+
+    def _hide_front(self, info: AnonInodeInfo, first: int, count: int) -> None:
+        """Let pages that may show the front be ZERO. Raises AnonfsError: ENOSPC, as `punch`."""
+        self.sharing.own(info, first, count)
+        for span in info.spans_for_write(first, count):
+            old = span.entries.copy()
+            span.entries[:] = ZERO_ENTRY
+            self._release(info, old)
 
     def _give_up(self, info: AnonInodeInfo, index: int) -> None:
         """Leave a leaf that is shared to its other owners."""

@@ -5,10 +5,10 @@ The order of the steps is the one that the daemon keeps to.
 
 from anonfs.mm._anon_inode_info import AnonInodeInfo
 from anonfs.mm._fault import PageLoad
-from anonfs.mm._memory import Memory
+from anonfs.mm._memory import Memory, Parts
 from anonfs.mm._work import Work, perform
 
-__all__ = ["bring_in", "read", "swap_out", "truncate", "work_before_write", "write"]
+__all__ = ["bring_in", "punch", "read", "swap_out", "truncate", "work_before_write", "write"]
 
 
 def read(memory: Memory, info: AnonInodeInfo, offset: int, size: int) -> memoryview:
@@ -22,9 +22,16 @@ def read(memory: Memory, info: AnonInodeInfo, offset: int, size: int) -> memoryv
 
 def write(memory: Memory, info: AnonInodeInfo, offset: int, data: bytes | memoryview) -> None:
     """Store ``data`` at ``offset``. Raises AnonfsError: ENOSPC, or OSError from the store."""
-    while (work := work_before_write(memory, info, offset, len(data))) is not None:
+    while (work := work_before_write(memory, info, [(offset, len(data))])) is not None:
         perform(work)
     memory.write(info, offset, data)
+
+
+def punch(memory: Memory, info: AnonInodeInfo, offset: int, size: int) -> None:
+    """Make a hole of ``size`` bytes at ``offset``; errors as of `write`."""
+    while (work := work_before_write(memory, info, memory.edges(offset, size))) is not None:
+        perform(work)
+    memory.punch(info, offset, size)
 
 
 def truncate(memory: Memory, info: AnonInodeInfo, size: int) -> None:
@@ -55,13 +62,13 @@ def swap_out(memory: Memory, info: AnonInodeInfo, first: int, last: int) -> None
             first = beyond
 
 
-def work_before_write(memory: Memory, info: AnonInodeInfo, offset: int, size: int) -> Work | None:
-    """What must be done next before ``size`` bytes at ``offset`` can be written, or None.
+def work_before_write(memory: Memory, info: AnonInodeInfo, parts: Parts) -> Work | None:
+    """What must be done next before ``parts`` can be written, or None.
 
     What a write wants is looked at anew after each piece: to make room may evict its very pages.
 
     Raises:
         AnonfsError: see `Memory.work_for_frames`.
     """
-    eviction = memory.work_for_frames(memory.frames_wanted(info, offset, size))
-    return eviction or memory.work_to_complete(info, offset, size)
+    eviction = memory.work_for_frames(memory.frames_wanted(info, parts))
+    return eviction or memory.work_to_complete(info, parts)

@@ -445,6 +445,18 @@ class FileSystem:
         self.promising.settle(inode)
         inode.touch(self._now())
 
+    def punch(self, inode: Inode, offset: int, size: int) -> None:
+        """Make a hole of ``size`` bytes at ``offset``, see `Memory.punch`.
+
+        What it was promised beyond what it needs by now is for `Promising.settle` to give back.
+
+        Raises AnonfsError: EINVAL, no file with pages; ENOSPC. Nothing was changed.
+        """
+        if inode.info is None:
+            raise AnonfsError(errno.EINVAL, "not a file with pages")
+        self.memory.punch(inode.info, offset, size)
+        inode.touch(self._now())
+
     def written(self, inode: Inode, end: int) -> None:
         """Bytes up to ``end`` were written, while `Promising.writing` held."""
         inode.size = max(inode.size, end)

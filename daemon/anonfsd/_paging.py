@@ -24,6 +24,7 @@ from anonfs.mm import (
     LoadedPages,
     OnePageRead,
     PageCut,
+    Parts,
     Streams,
     Work,
 )
@@ -33,7 +34,8 @@ from anonfs.vm import ToldOperations
 from anonfsd._answers import Failing, errno_for
 from anonfsd._engine_lock import EngineLock
 from anonfsd._front_threads import FrontThreads
-from anonfsd._putting_off import AtFront, Late, PuttingOff
+from anonfsd._punching import Punching
+from anonfsd._putting_off import AtFront, FrontNeededError, Late, PuttingOff
 from anonfsd._reclaim import Reclaim
 from anonfsd._standstill import Standstill, StoppedRead, Waiting
 
@@ -46,11 +48,8 @@ _FAILING_SECONDS = 10.0
 _LARGEST_WINDOW = 1024
 _MOST_TOLD = 1000  # inodes
 _MOST_HELD = 6  # of the request threads, see `Requests`
+_KEEP_SIZE, _PUNCH_HOLE, _ZERO_RANGE = 1, 2, 16  # FALLOC_FL_*
 _WRITTEN = struct.Struct("=II")  # fuse_write_out: size, padding
-
-
-class _FrontError(Exception):
-    """A WRITE has to wait for a front, and this thread may not."""
 
 
 class Receiver(Protocol):
@@ -98,6 +97,9 @@ class Paging:
         self._streams = Streams(min(_LARGEST_WINDOW, budget.pages // 32))
         self.standstill = Standstill()
         self._putting_off = PuttingOff(lock, filesystem.memory.loaded, fronts)
+        self._punching = Punching(
+            filesystem, lock, reclaim, failing, self._prepare, self._putting_off
+        )
         self._held = 0
         self._told: dict[Ino, set[tuple[int, int]]] = {}
 
@@ -281,7 +283,7 @@ class Paging:
             with self._lock:
                 try:
                     self._write(ino, offset, data, thread, back=back)
-                except _FrontError:
+                except FrontNeededError:
                     self._put_off_write(ino, offset, bytes(data), thread, back=back)
                     return 0
             thread.reply(_WRITTEN.pack(len(data), 0))
@@ -312,8 +314,9 @@ class Paging:
         if not data:
             return
         with filesystem.promising.writing(inode, offset, len(data)):
-            self._prepare(info, offset, len(data), thread)
+            self._prepare(info, [(offset, len(data))], thread)
             self._memory.write(info, offset, data)
+            self._punching.renew(info, offset, len(data))
             filesystem.written(inode, end)
         first = offset >> PAGE_SHIFT
         count = pages_for(end) - first
@@ -327,20 +330,23 @@ class Paging:
         self._memory.counters.writeback_pages += count
         self._reclaim.note_write()
 
-    def _prepare(self, info: AnonInodeInfo, offset: int, size: int, thread: Receiver) -> None:
-        """See to it that a write finds frames, and the rest of the pages it writes a part of."""
+    def _prepare(self, info: AnonInodeInfo, parts: Parts, thread: Receiver) -> None:
+        """See to it that writes find frames, and the rest of the pages they write a part of.
+
+        Raises FrontNeededError.
+        """
         memory = self._memory
         if self._reclaim.is_behind and self._held < _MOST_HELD:
             thread.let_lead()
             self._wait_while(lambda: self._reclaim.is_behind)
         patience = time.monotonic() + _FAILING_SECONDS
         while True:
-            wanted = memory.frames_wanted(info, offset, size)
+            wanted = memory.frames_wanted(info, parts)
             if wanted > memory.frames.free:
                 thread.let_lead()
                 self._make_room(wanted, patience)
                 continue
-            load = memory.work_to_complete(info, offset, size)
+            load = memory.work_to_complete(info, parts)
             if load is None:
                 return
             if isinstance(load, FrontLoad):
@@ -359,7 +365,7 @@ class Paging:
                 raise AnonfsError(errno.EIO, "the file under an overlay answered late")
         else:
             load.abandon()
-            raise _FrontError
+            raise FrontNeededError
 
     def _make_room(self, wanted: int, patience: float) -> None:
         """Have frames freed; a disk that fails has until ``patience`` to recover.
@@ -393,22 +399,38 @@ class Paging:
 
     # -- allocating ------------------------------------------------------------------------
 
-    def allocate(self, ino: int, end: int, mode: int) -> int:
-        """Take a FALLOCATE up to byte ``end``, which has the file promised its pages.
+    def allocate(self, ino: int, offset: int, size: int, mode: int, thread: Receiver) -> int:
+        """Answer a FALLOCATE: have a file promised its pages, or have a hole made, or both.
 
-        With a ``mode``, or where a size is no promise, it is EOPNOTSUPP; posix_fallocate(3) then
-        writes to each page.
+        What is to be allocated beyond the end, or where a size is no promise, is EOPNOTSUPP;
+        posix_fallocate(3) then writes to each page.
         """
         try:
             with self._lock:
-                inode, _ = self._pages_of(ino)
-                if mode or not self._filesystem.promising.by_size:
-                    return errno.EOPNOTSUPP
-                if end > inode.size:
-                    self._filesystem.truncate(inode, end)
+                done = self._allocate(ino, offset, size, mode, thread)
+            if done:
+                thread.reply(b"")
         except Exception as error:  # noqa: BLE001  as in `read`
             return errno_for(self._failing, "allocate", error)
         return 0
+
+    def _allocate(self, ino: int, offset: int, size: int, mode: int, thread: Receiver) -> bool:
+        """Allocate, or have it answered later: then it is False."""
+        inode, info = self._pages_of(ino)
+        end = offset + size
+        if mode == _PUNCH_HOLE | _KEEP_SIZE:
+            self._punching.punch(inode, info, (offset, size), inode.size, thread.later())
+            return False
+        beyond = end > inode.size and mode & _KEEP_SIZE
+        if mode & ~(_KEEP_SIZE | _ZERO_RANGE) or beyond or not self._filesystem.promising.by_size:
+            raise AnonfsError(errno.EOPNOTSUPP)
+        self._filesystem.check_size(inode, end)
+        if mode & _ZERO_RANGE:
+            self._punching.punch(inode, info, (offset, size), end, thread.later())
+            return False
+        if end > inode.size:
+            self._filesystem.truncate(inode, end)
+        return True
 
     # -- truncating ------------------------------------------------------------------------
 

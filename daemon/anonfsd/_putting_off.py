@@ -13,7 +13,11 @@ from anonfsd._engine_lock import EngineLock
 from anonfsd._front_threads import FrontThreads
 from anonfsd._standstill import Waiting
 
-__all__ = ["AtFront", "Late", "PuttingOff"]
+__all__ = ["AtFront", "FrontNeededError", "Late", "PuttingOff"]
+
+
+class FrontNeededError(Exception):
+    """A front has to be waited for, and this thread may not."""
 
 
 class Late:

@@ -309,10 +309,8 @@ class _Worker:
 
     def _allocate(self, ino: int) -> None:
         _, offset, length, mode = _FALLOCATE_IN.unpack_from(self._header, _IN_SIZE)
-        if error := self._paging.allocate(ino, offset + length, mode):
+        if error := self._paging.allocate(ino, offset, length, mode, self):
             self._reply_error(error)
-        else:
-            self.reply(b"")
 
     def reply(self, data: bytes | memoryview) -> None:
         """Answer the request that was taken last."""

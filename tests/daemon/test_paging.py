@@ -15,6 +15,8 @@ from anonfs.vm import EventReader, Sight
 from tests.daemon.paged import FakeReceiver, Paged, in_thread, soon
 from tests.mm.engine import FaultyStore, page, read, states
 
+_KEEP_SIZE, _COLLAPSE_RANGE = 1, 8  # FALLOC_FL_*
+
 
 class GatedStore(FaultyStore):
     """A store whose I/O waits until the gate is opened."""
@@ -108,14 +110,22 @@ def test_a_read_ends_with_the_file(paged: Paged, file: Inode) -> None:
 
 def test_an_allocation_makes_a_file_larger_and_never_smaller(paged: Paged, file: Inode) -> None:
     paged.write(file.ino, 0, page("a"))
-    allocate = paged.paging.allocate
-    assert allocate(file.ino, 2 * PAGE_SIZE + 1, 0) == 0
+    thread = FakeReceiver()
+
+    def allocate(ino: int, end: int, mode: int = 0) -> int:
+        return paged.paging.allocate(ino, 1, end - 1, mode, thread)
+
+    assert allocate(file.ino, 2 * PAGE_SIZE + 1) == 0
     assert (file.size, file.promised) == (2 * PAGE_SIZE + 1, 3)
-    assert allocate(file.ino, PAGE_SIZE, 0) == 0
+    assert allocate(file.ino, PAGE_SIZE) == 0
+    assert allocate(file.ino, PAGE_SIZE, _KEEP_SIZE) == 0
+    assert len(thread.replies) == 3
     assert file.size == 2 * PAGE_SIZE + 1
-    assert allocate(file.ino, 1 << 50, 0) == errno.ENOSPC
-    assert allocate(file.ino, 9 * PAGE_SIZE, 1) == errno.EOPNOTSUPP, "FALLOC_FL_KEEP_SIZE"
-    assert allocate(ROOT, 1, 0) == errno.EINVAL
+    assert allocate(file.ino, 1 << 50) == errno.ENOSPC
+    assert allocate(file.ino, 9 * PAGE_SIZE, _KEEP_SIZE) == errno.EOPNOTSUPP
+    assert allocate(file.ino, PAGE_SIZE, _COLLAPSE_RANGE) == errno.EOPNOTSUPP
+    assert allocate(ROOT, 1) == errno.EINVAL
+    assert len(thread.replies) == 3
     assert file.size == 2 * PAGE_SIZE + 1
     assert bytes_of(paged, file, 0, PAGE_SIZE) == page("a")
 

@@ -49,7 +49,7 @@ class FakePaging:
     def __init__(self) -> None:
         self.reads: list[tuple[int, int, int, bool]] = []
         self.writes: list[tuple[int, int, bytes, bool]] = []
-        self.allocated: list[tuple[int, int, int]] = []
+        self.allocated: list[tuple[int, int, int, int]] = []
         self.error = self.failing_reads = 0
         self.far = self.on_swap = 1 << 40
         self.gate = threading.Event()
@@ -85,8 +85,10 @@ class FakePaging:
             thread.reply(struct.pack("=II", len(data), 0))
         return self.error
 
-    def allocate(self, ino: int, end: int, mode: int) -> int:
-        self.allocated.append((ino, end, mode))
+    def allocate(self, ino: int, offset: int, size: int, mode: int, thread: Receiver) -> int:
+        self.allocated.append((ino, offset, size, mode))
+        if not self.error:
+            thread.reply(b"")
         return self.error
 
 
@@ -211,7 +213,7 @@ def test_errors(kernel: Kernel) -> None:
 def test_an_allocation(kernel: Kernel) -> None:
     body = struct.pack("=QQQII", 3, 4096, 100, 1, 0)
     assert kernel.call(_FALLOCATE, body) == (0, b"")
-    assert kernel.paging.allocated == [(_FILE, 4196, 1)]
+    assert kernel.paging.allocated == [(_FILE, 4096, 100, 1)]
     kernel.paging.error = errno.EOPNOTSUPP
     assert kernel.call(_FALLOCATE, body) == (errno.EOPNOTSUPP, b"")
 

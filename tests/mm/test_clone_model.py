@@ -56,6 +56,17 @@ class CloneMachine(RuleBasedStateMachine):
             return
         model[offset : offset + len(data)] = data
 
+    @rule(at=_ANY, offset=_OFFSETS, size=_SIZES)
+    def punch(self, at: int, offset: int, size: int) -> None:
+        info, model = self.pick(at)
+        size = min(size, _SIZE - offset)
+        try:
+            sync.punch(self.memory, info, _BASE + offset, size)
+        except OSError as error:
+            assert error.errno in _REFUSALS  # noqa: PT017
+        else:
+            model[offset : offset + size] = bytes(size)
+
     @rule(at=_ANY, lazy=st.booleans())
     def clone(self, at: int, lazy: bool) -> None:
         info, model = self.pick(at)

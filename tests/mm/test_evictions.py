@@ -31,7 +31,7 @@ def test_a_write_to_a_page_on_its_way_takes_another_frame(offset: int, size: int
         info, eviction = on_the_way(memory, 3)
         before, frames = read(memory, info, 0, 3 * PAGE_SIZE), memory.frames
         old = frame_of(info, 0)
-        assert memory.frames_wanted(info, offset, size) <= 2
+        assert memory.frames_wanted(info, [(offset, size)]) <= 2
         sync.write(memory, info, offset, b"Z" * size)
         assert frame_of(info, 0) != old
         assert bytes(frames.view[old * PAGE_SIZE : (old + 1) * PAGE_SIZE]) == before[:PAGE_SIZE]
@@ -47,9 +47,9 @@ def test_frames_on_their_way_count_as_wanted() -> None:
     with engine(frames=4) as memory:
         info, eviction = on_the_way(memory, 3)
         sync.write(memory, info, 3 * PAGE_SIZE, page("3"))
-        assert memory.frames_wanted(info, 0, 4 * PAGE_SIZE) == 3
+        assert memory.frames_wanted(info, [(0, 4 * PAGE_SIZE)]) == 3
         eviction.abandon()
-        assert memory.frames_wanted(info, 0, 4 * PAGE_SIZE) == 0
+        assert memory.frames_wanted(info, [(0, 4 * PAGE_SIZE)]) == 0
 
 
 def test_where_all_frames_are_on_their_way_a_write_is_told_to_come_again() -> None:

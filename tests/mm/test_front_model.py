@@ -84,6 +84,17 @@ class OverlayMachine(RuleBasedStateMachine):
         else:
             model[offset : offset + len(data)] = data
 
+    @rule(at=_ANY, offset=_OFFSETS, size=_SIZES)
+    def punch(self, at: int, offset: int, size: int) -> None:
+        info, model = self.pick(at)
+        size = min(size, _SIZE - offset)
+        try:
+            sync.punch(self.memory, info, _BASE + offset, size)
+        except OSError as error:
+            assert error.errno in _REFUSALS  # noqa: PT017
+        else:
+            model[offset : offset + size] = bytes(size)
+
     @rule(at=_ANY, size=_OFFSETS)
     def truncate(self, at: int, size: int) -> None:
         info, model = self.pick(at)

@@ -254,7 +254,7 @@ def test_a_page_that_came_in_another_way_is_not_overwritten_by_a_load() -> None:
         info = inode(memory)
         sync.write(memory, info, 0, page("a"))
         sync.swap_out(memory, info, 0, 0)
-        load = memory.work_to_complete(info, 1, 1)
+        load = memory.work_to_complete(info, [(1, 1)])
         assert isinstance(load, PageLoad)
         sync.write(memory, info, 0, page("b"))
         perform(load)
@@ -266,7 +266,7 @@ def test_a_load_without_a_free_frame_leaves_the_page_on_swap() -> None:
         info = inode(memory)
         sync.write(memory, info, 0, page("a"))
         sync.swap_out(memory, info, 0, 0)
-        load = memory.work_to_complete(info, 1, 1)
+        load = memory.work_to_complete(info, [(1, 1)])
         assert load is not None
         sync.write(memory, info, PAGE_SIZE, page("b"))
         perform(load)

@@ -16,7 +16,7 @@ from anonfs.errors import AnonfsError
 from anonfs.mm import AnonInodeInfo, Eviction, Image, Memory, PageState, SwapRead, sync
 from anonfs.mm._entry import numbers, states
 from anonfs.swap import SwapArea
-from anonfs.units import PAGE_SIZE, Ino
+from anonfs.units import PAGE_SIZE, Ino, pages_for
 from tests.mm.engine import FaultyStore
 
 _PAGES = 16
@@ -59,6 +59,19 @@ class EngineMachine(RuleBasedStateMachine):
             return
         model.extend(bytes(max(0, offset + size - len(model))))
         model[offset : offset + size] = bytes([fill]) * size
+
+    @rule(which=_WHICH, offset=_OFFSETS, size=_SIZES)
+    def punch(self, which: int, offset: int, size: int) -> None:
+        model, info = self.models[which], self.infos[which]
+        try:
+            sync.punch(self.memory, info, offset, size)
+        except OSError as error:
+            assert error.errno in _REFUSALS  # noqa: PT017
+            return
+        end = min(len(model), offset + size)
+        model[offset:end] = bytes(max(0, end - offset))
+        first, last = pages_for(offset), (offset + size) // PAGE_SIZE
+        assert info.holes(first, max(0, last - first)) == max(0, last - first)
 
     @rule(which=_WHICH, fill=st.integers(0, 255))
     def take_all_frames(self, which: int, fill: int) -> None:

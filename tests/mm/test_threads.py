@@ -34,7 +34,7 @@ class SlowStore(FaultyStore):
 
 
 class Worker:
-    """Reads, writes and cuts one inode, and evicts pages of all."""
+    """Reads, writes, cuts and punches one inode, and evicts pages of all."""
 
     def __init__(self, memory: Memory, lock: threading.Condition, ino: int) -> None:
         self._memory = memory
@@ -44,7 +44,7 @@ class Worker:
         self._model = bytearray(_PAGES * PAGE_SIZE)
 
     def __call__(self) -> None:
-        actions = [self._write, self._write, self._read, self._cut, self._evict]
+        actions = [self._write, self._write, self._read, self._cut, self._punch, self._evict]
         for _ in range(_OPERATIONS):
             with self._lock:
                 self._dice.choice(actions)()
@@ -81,7 +81,7 @@ class Worker:
         data = data[:size] if self._dice.random() < 0.9 else bytes(size)
 
         def begin() -> Work | None:
-            return work_before_write(memory, self._info, offset, size)
+            return work_before_write(memory, self._info, [(offset, size)])
 
         while (work := self._patiently(begin)) is not None:
             self._perform(work)
@@ -105,6 +105,17 @@ class Worker:
             self._perform(cut)
         self._memory.truncate(self._info, size, cut)
         self._model[size:] = bytes(len(self._model) - size)
+
+    def _punch(self) -> None:
+        (offset, size), memory = self._range(), self._memory
+
+        def begin() -> Work | None:
+            return work_before_write(memory, self._info, memory.edges(offset, size))
+
+        while (work := self._patiently(begin)) is not None:
+            self._perform(work)
+        memory.punch(self._info, offset, size)
+        self._model[offset : offset + size] = bytes(size)
 
     def _evict(self) -> None:
         eviction = self._memory.work_to_evict(self._dice.randint(1, 16))

@@ -410,6 +410,13 @@ class OvercommitMachine(RuleBasedStateMachine):
             self.fs.promising.take_back(self.inode, self.fs.memory.loaded.end(self.work))
             self.work = None
 
+    @rule(page=_PAGE, pages=st.integers(1, 9), at_once=st.booleans())
+    def punch(self, page: int, pages: int, at_once: bool) -> None:
+        """Where others write what is not needed is given back some time later."""
+        self.fs.punch(self.inode, page * PAGE_SIZE, pages * PAGE_SIZE)
+        if at_once:
+            self.fs.promising.settle(self.inode)
+
     @rule(pages=_PAGE)
     def truncate(self, pages: int) -> None:
         self.fs.truncate(self.inode, pages * PAGE_SIZE)
