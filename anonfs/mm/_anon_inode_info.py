@@ -218,10 +218,9 @@ class AnonInodeInfo:
             entries = self._span(index, first, first + ENTRIES_PER_LEAF).entries
             kinds = states(entries)
             require(kinds.any(), "an empty leaf was kept")
-            zeros = np.flatnonzero(kinds == PageState.ZERO)
-            hidden = not zeros.size or first + zeros[-1] < self.front_pages
-            require(hidden, "a ZERO page hides nothing")
-            require((entries[zeros] == ZERO_ENTRY).all(), "a ZERO page has a number")
+            zeros = entries[kinds == PageState.ZERO]
+            require(not zeros.size or self.front is not None, "a ZERO page hides nothing")
+            require((zeros == ZERO_ENTRY).all(), "a ZERO page has a number")
             in_core += int((kinds == PageState.IN_CORE).sum())
             on_swap += int((kinds == PageState.ON_SWAP).sum())
         require((in_core, on_swap) == (self.in_core, self.on_swap), "pages miscounted")

@@ -174,12 +174,15 @@ class Eviction:
         holes = np.zeros(positions.size, np.int64)
         if self._memory.overlays and positions.size:
             leaves, at = np.unique(positions >> LEAF_SHIFT, return_inverse=True)
-            # The owners of a leaf show the same of the same front.
-            shown = [self._memory.leaves.owners(leaf)[0].front_pages for leaf in leaves.tolist()]
-            firsts = [self._memory.leaves.index(leaf) << LEAF_SHIFT for leaf in leaves.tolist()]
-            left = np.array(shown) - np.array(firsts)
-            holes[positions & (ENTRIES_PER_LEAF - 1) < left[at]] = ZERO_ENTRY
+            shown = np.array([self._front_shown(leaf) for leaf in leaves.tolist()])
+            holes[positions & (ENTRIES_PER_LEAF - 1) < shown[at]] = ZERO_ENTRY
         return holes
+
+    def _front_shown(self, leaf: int) -> int:
+        """The pages from the first of ``leaf`` on where one of its owners may show a front."""
+        leaves = self._memory.leaves
+        pages = max(info.front_pages for info in leaves.owners(leaf))
+        return pages - (leaves.index(leaf) << LEAF_SHIFT)
 
     def _publish(self, positions: Entries, entries: Entries) -> None:
         """Store ``entries``, of pages that were in core, at ``positions``, which are ascending."""
