@@ -478,8 +478,11 @@ class Memory:
         """
         first, end = pages_for(offset), (offset + size) >> PAGE_SHIFT
         hidden = min(end, max(first, info.front_pages))
-        # First what can fail: leaves that a part is changed of, or that there are none of.
-        for page in {offset >> PAGE_SHIFT, first, end - 1, (offset + size - 1) >> PAGE_SHIFT}:
+        # First what can fail: leaves of which a part is changed, or which there are not.
+        touched = {offset >> PAGE_SHIFT, (offset + size - 1) >> PAGE_SHIFT}
+        if first < end:
+            touched |= {first, end - 1}
+        for page in touched:
             self.sharing.own(info, page, 1)
         if first < hidden:
             self._hide_front(info, first, hidden - first)
