@@ -120,6 +120,10 @@ class AnonInodeInfo:
         shown[max(0, self.front_pages - first) :] = False
         return shown
 
+    def shows_front_at(self, page: int) -> bool:
+        """Whether ``page`` shows the front."""
+        return page < self.front_pages and int(self.entries(page, 1)[0]) == 0
+
     # -- spans -----------------------------------------------------------------------------
 
     def spans(self, first: int, count: int) -> Iterator[Span]:

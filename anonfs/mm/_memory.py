@@ -235,7 +235,7 @@ class Memory:
             page
             for page in pages
             if (page << PAGE_SHIFT < min(start, info.front_end) or end < info.front_end)
-            and info.shows_front(page, info.entries(page, 1))[0]
+            and info.shows_front_at(page)
         ]
 
     def work_before_truncate(self, info: AnonInodeInfo, size: int) -> PageCut | None:
@@ -476,18 +476,23 @@ class Memory:
         Raises:
             AnonfsError: ENOSPC, there are no more leaves; nothing was changed.
         """
-        first, end = pages_for(offset), (offset + size) >> PAGE_SHIFT
-        hidden = min(end, max(first, info.front_pages))
+        stop = offset + size
+        first, end = pages_for(offset), stop >> PAGE_SHIFT
         # First what can fail: leaves of which a part is changed, or which there are not.
-        touched = {offset >> PAGE_SHIFT, (offset + size - 1) >> PAGE_SHIFT}
+        touched = {offset >> PAGE_SHIFT, (stop - 1) >> PAGE_SHIFT}
         if first < end:
             touched |= {first, end - 1}
         for page in touched:
             self.sharing.own(info, page, 1)
-        if first < hidden:
-            self._hide_front(info, first, hidden - first)
-        if hidden < end:
-            self.clear(info, hidden, end - hidden)
+        # Where the front shows at an edge, nothing to complete, it does so within the hole alone.
+        begin = offset >> PAGE_SHIFT if info.shows_front_at(offset >> PAGE_SHIFT) else first
+        beyond = end + 1 if stop % PAGE_SIZE and info.shows_front_at(end) else end
+        hidden = min(beyond, info.front_pages)
+        if begin < hidden:
+            self._hide_front(info, begin, hidden - begin)
+        rest = max(first, hidden)
+        if rest < end:
+            self.clear(info, rest, end - rest)
         for at, length in self.edges(offset, size):
             if exist(info.entries(at >> PAGE_SHIFT, 1))[0]:
                 self.write(info, at, _ZEROS[:length])

@@ -191,3 +191,20 @@ def test_a_file_that_became_too_short_is_eio_beyond_its_last_page() -> None:
     memory.delete(info)
     assert store.closed == 1
     image.close()
+
+
+@pytest.mark.parametrize("hole", [(0, 10), (5, 10), (3, 3 * PAGE_SIZE)])
+def test_a_hole_with_all_that_a_page_shows_of_the_front(hole: tuple[int, int]) -> None:
+    image = Image(4)
+    memory = Memory(image, SwapArea(FaultyStore(4)))
+    info, store = memory.create(Ino(1)), BytesStore(_FRONT)
+    memory.overlay(info, store, _BASE + len(_FRONT))
+    sync.truncate(memory, info, _BASE + 10)
+    offset, size = hole
+    sync.punch(memory, info, _BASE + offset, size)
+    expected = bytearray(_FRONT[:10].ljust(4 * PAGE_SIZE, b"\0"))
+    expected[offset : offset + size] = bytes(size)
+    assert sync.read(memory, info, _BASE, 4 * PAGE_SIZE) == expected
+    memory.check_invariants()
+    memory.delete(info)
+    image.close()
