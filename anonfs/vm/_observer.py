@@ -26,6 +26,9 @@ Only a process that was not known before can ``dup``: a child is never visible b
 its areas. A later mapping may well lie where the parent has the same one, because a forked child
 has the parent's address layout, and yet it is an mmap.
 
+What a process has that shares the memory of its parent are the parent's areas, see `Sharers`. If
+that ends or calls exec, the child opens what the parent closes.
+
 The kernel's own events are exact, and tell as it does: `fork` calls ``dup`` for each area, `unmap`
 opens what a split makes and closes the part that goes, `remap` opens the copy, whose original an
 unmap closes. Of the two, whoever comes first tells. So that nobody tells twice, a look is compared
@@ -45,7 +48,7 @@ areas back until the next look, if ``inode_of`` still knows the number.
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from anonfs.errors import require
 from anonfs.units import Ino
@@ -55,6 +58,7 @@ from anonfs.vm._mapped_inode import MappedInode
 from anonfs.vm._maps import MappedArea, ProcessMaps
 from anonfs.vm._operations import VmOperations
 from anonfs.vm._ring import ShareRing
+from anonfs.vm._sharers import Sharers
 from anonfs.vm._succession import covering, successions
 
 __all__ = ["AddressSpaces"]
@@ -104,6 +108,7 @@ class AddressSpaces:
         self._operations = operations
         self._inode_of = inode_of
         self._spaces: dict[int, AddressSpace] = {}
+        self._sharers = Sharers()
         self._unresolved: list[AddressSpace] = []
         self._ended: dict[tuple[int, int], int] = {}
         self._lost_children: list[AddressSpace] = []
@@ -124,9 +129,18 @@ class AddressSpaces:
         """The processes that have areas."""
         return frozenset(self._spaces)
 
+    @property
+    def owners(self) -> frozenset[tuple[int, int]]:
+        """The pids and start times of those who have areas, in memory of their own."""
+        return frozenset((pid, space.start_time) for pid, space in self._spaces.items())
+
     def has_areas(self, pid: int) -> bool:
-        """Whether process ``pid`` has any."""
-        return pid in self._spaces
+        """Whether process ``pid`` has any, or shares the memory of one who has."""
+        return pid in self._spaces or pid in self._sharers
+
+    def with_sharers(self, pids: Collection[int]) -> set[int]:
+        """``pids``, and those who share memory with one of them and may be left with it."""
+        return {*pids, *self._sharers.of(pids)}
 
     def is_exact(self, pid: int) -> bool:
         """Whether the kernel reports all that becomes of its areas, but for an exec."""
@@ -142,7 +156,10 @@ class AddressSpaces:
         is the `moment` when the look began, by default this one.
         """
         since = self._clock if since is None else since
-        news = [process for process in _parents_first(seen) if self._is_news(process, since)]
+        if complete:
+            self._sharers.clear()
+        own = [self._sharers.own(process) for process in _parents_first(seen)]
+        news = [process for process in own if self._is_news(process, since)]
         look = [process for process in news if not self._may_be_a_child(process, since)]
         self._follow_all(look, complete=complete, since=since)
 
@@ -191,6 +208,7 @@ class AddressSpaces:
         since, so that it has to be looked at anew.
         """
         # Who attaches is no child that waits: that one is attached.
+        process = self._sharers.own(process)
         look = [process] if self._is_news(process, since) else []
         self._follow_all(look, complete=False, since=since)
         space = self._spaces.get(process.pid)
@@ -326,7 +344,7 @@ class AddressSpaces:
 
     def _may_be(self, process: ProcessMaps, child: AddressSpace, since: int) -> bool:
         """Whether ``process``, which is not known, may be ``child``, whose pid is not known."""
-        if child.parent in self._spaces and child.parent != process.parent:
+        if child.parent in self._spaces and child.parent != self._sharers.owner(process.parent):
             return False
         return child.touched > since or _any_overlap(child.areas, process.areas)
 
@@ -356,7 +374,7 @@ class AddressSpaces:
 
     def _inherit(self, process: ProcessMaps) -> None:
         """Dup the areas of a new process that its parent has by now."""
-        parent = self._spaces.get(process.parent)
+        parent = self._spaces.get(self._sharers.owner(process.parent))
         # A parent that started later got its pid from the real parent, while we looked.
         if parent is None or parent.start_time > process.start_time:
             return
