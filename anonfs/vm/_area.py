@@ -51,6 +51,8 @@ class VmArea(ListLink):
     """The process group of the process; 0 where nobody looked."""
     attached: bool = False
     """Whether the kernel reports what happens to it; else it is known by looks alone."""
+    dontcopy: bool = False
+    """Whether forks leave it out (VM_DONTCOPY), as that of a private inode: see `is_dup`."""
 
     def __post_init__(self) -> None:
         ListLink.__init__(self)  # super() knows no class that dataclass has made anew

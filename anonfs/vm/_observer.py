@@ -22,12 +22,9 @@ an area moved               open, then close            copy_vma opens, the unma
 nothing where an area was   close                       remove_vma
 ==========================  ==========================  =====================================
 
-Only a process that was not known before can ``dup``: a child is never visible before it has all
-its areas. A later mapping may well lie where the parent has the same one, because a forked child
-has the parent's address layout, and yet it is an mmap.
-
-What a process has that shares the memory of its parent are the parent's areas, see `Sharers`. If
-that ends or calls exec, the child opens what the parent closes.
+Which areas a process has from its parent `_inheritance` knows. What it has that shares the memory
+of its parent are the parent's areas, see `Sharers`. If that ends or calls exec, the child opens
+what the parent closes.
 
 The kernel's own events are exact, and tell as it does: `fork` calls ``dup`` for each area, `unmap`
 opens what a split makes and closes the part that goes, `remap` opens the copy, whose original an
@@ -47,19 +44,20 @@ the looking may happen in another. A look that was made before an inode was drop
 areas back until the next look, if ``inode_of`` still knows the number.
 """
 
-from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Collection, Iterable, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Collection, Iterable
 
 from anonfs.errors import require
 from anonfs.units import Ino
 from anonfs.vm._address_space import AddressSpace
 from anonfs.vm._area import VmArea
+from anonfs.vm._inheritance import any_overlap, copies, inherited
 from anonfs.vm._mapped_inode import MappedInode
 from anonfs.vm._maps import MappedArea, ProcessMaps
 from anonfs.vm._operations import VmOperations
 from anonfs.vm._ring import ShareRing
 from anonfs.vm._sharers import Sharers
-from anonfs.vm._succession import covering, successions
+from anonfs.vm._succession import successions
 
 __all__ = ["AddressSpaces"]
 
@@ -77,13 +75,6 @@ def _parents_first(seen: Iterable[ProcessMaps]) -> list[ProcessMaps]:
             ancestor = by_pid[ancestor].parent
         ordered.update(reversed(line.items()))
     return list(ordered.values())
-
-
-def _any_overlap(areas: Sequence[VmArea], seen: Iterable[MappedArea]) -> bool:
-    """Whether any of ``seen`` has an address of one of ``areas``, which are in order."""
-    starts = [area.start for area in areas]
-    before = ((bisect_left(starts, one.end), one.start) for one in seen)
-    return any(at > 0 and areas[at - 1].end > start for at, start in before)
 
 
 def _emptied(space: AddressSpace) -> list[VmArea]:
@@ -170,12 +161,12 @@ class AddressSpaces:
             del new[pid]
         self._spaces.update(new)
         for process in look:
-            if process.pid in new:
-                self._inherit(process)
+            self._inherit(process, is_new=process.pid in new)
         vanished: list[VmArea] = []
         for process in look:
-            if process.pid in new:
-                self._inherit(process)
+            is_new = process.pid in new
+            self._inherit(process, is_new=is_new)
+            if is_new:
                 self._open_rest(process)
             else:
                 vanished += self._follow(process)
@@ -245,7 +236,7 @@ class AddressSpaces:
         """The process of ``parent`` has forked: dup each area. The child has yet to be resolved."""
         child = AddressSpace.of_child(parent)
         child.touched = self._tick()
-        self._operations.dup_all(parent.areas, child.areas)
+        self._operations.dup_all(parent.copied, child.areas)
         if child:
             self._unresolved.append(child)
         return child
@@ -346,7 +337,7 @@ class AddressSpaces:
         """Whether ``process``, which is not known, may be ``child``, whose pid is not known."""
         if child.parent in self._spaces and child.parent != self._sharers.owner(process.parent):
             return False
-        return child.touched > since or _any_overlap(child.areas, process.areas)
+        return child.touched > since or any_overlap(child.areas, process.areas)
 
     def _space_of(self, area: VmArea) -> AddressSpace | None:
         if area.pid is not None:
@@ -372,20 +363,19 @@ class AddressSpaces:
                 del self._spaces[process.pid]
                 self._operations.close_all(_emptied(space))
 
-    def _inherit(self, process: ProcessMaps) -> None:
-        """Dup the areas of a new process that its parent has by now."""
+    def _inherit(self, process: ProcessMaps, *, is_new: bool) -> None:
+        """Dup what it has from its parent, of the areas that this has by now."""
         parent = self._spaces.get(self._sharers.owner(process.parent))
         # A parent that started later got its pid from the real parent, while we looked.
         if parent is None or parent.start_time > process.start_time:
             return
-        space = self._spaces[process.pid]
-        missing = self._missing(process)
+        space, missing = self._spaces[process.pid], self._missing(process)
         if not missing:
             return
-        pairs = [
-            (parent_area, space.begin(seen, parent_area.inode))
-            for seen, parent_area in covering(parent.areas, missing)
-        ]
+        pairs = copies(space, missing, parent, self._inode_of)
+        if is_new:
+            pairs += inherited(space, missing, parent)
+        pairs.sort(key=lambda pair: pair[1].start)
         for _, child_area in pairs:
             space.add(child_area)
         self._operations.dup_all([a for a, _ in pairs], [a for _, a in pairs])
@@ -398,7 +388,7 @@ class AddressSpaces:
                 space.add(area)
 
     def _missing(self, process: ProcessMaps) -> list[MappedArea]:
-        """The areas seen of a new process that it does not have yet, in order."""
+        """The areas seen of a process that begin where it had none, in order."""
         present = {area.start for area in self._spaces[process.pid].areas}
         return sorted(
             (seen for seen in process.areas if seen.start not in present),
