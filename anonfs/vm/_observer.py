@@ -23,8 +23,9 @@ nothing where an area was   close                       remove_vma
 ==========================  ==========================  =====================================
 
 Which areas a process has from its parent `_inheritance` knows. What it has that shares the memory
-of its parent are the parent's areas, see `Sharers`. If that ends or calls exec, the child opens
-what the parent closes.
+of its parent are the parent's areas, see `Sharers`. If that ends or calls exec, the child is told
+to have them, by a ``dup`` if the parent was seen to go and else by an ``open``, and then they are
+closed as the parent's.
 
 The kernel's own events are exact, and tell as it does: `fork` calls ``dup`` for each area, `unmap`
 opens what a split makes and closes the part that goes, `remap` opens the copy, whose original an
