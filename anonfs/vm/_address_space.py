@@ -43,15 +43,15 @@ class AddressSpace:
 
     @classmethod
     def of_child(cls, parent: "AddressSpace") -> "AddressSpace":
-        """That of a child just forked from ``parent``, whose pid is not known, with areas as there.
+        """That of a child just forked from ``parent``, whose pid is not known.
 
-        They are in no ring yet.
+        It has areas as there, but for those that forks leave out; they are in no ring yet.
         """
         child = cls(ProcessMaps.nobody(0))
         child.pid, child.parent = None, parent.pid or 0
         child.uid, child.group = parent.uid, parent.group
         child.exact = parent.exact
-        child._areas = {area.start: child.whole(area) for area in parent.areas}
+        child._areas = {area.start: child.whole(area) for area in parent.copied}
         return child
 
     @property
@@ -60,6 +60,16 @@ class AddressSpace:
         # The dict is nearly or fully in order, which makes the sort linear.
         areas = self._areas
         return [areas[start] for start in sorted(areas)]
+
+    @property
+    def copied(self) -> list[VmArea]:
+        """Those that a fork copies, in order."""
+        return [area for area in self.areas if not area.dontcopy]
+
+    @property
+    def uncopied(self) -> list[VmArea]:
+        """Those that a fork leaves out, in no order."""
+        return [area for area in self._areas.values() if area.dontcopy]
 
     def __len__(self) -> int:
         return len(self._areas)
@@ -98,6 +108,7 @@ class AddressSpace:
             area.perms,
             self.group,
             area.attached,
+            area.dontcopy,
         )
 
     def cut(self, area: VmArea, start: int, end: int) -> VmArea:
@@ -117,6 +128,7 @@ class AddressSpace:
             offset=seen.offset,
             perms=seen.perms,
             group=self.group,
+            dontcopy=bool(inode.is_private),
         )
 
     def add(self, area: VmArea) -> None:

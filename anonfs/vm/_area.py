@@ -30,8 +30,8 @@ class VmArea(ListLink):
     """A range of addresses of a process that maps an inode, and its place in the inode's ring.
 
     It differs from the kernel's vm_area_struct, of which it is the shadow: ``offset`` is in bytes
-    (vm_pgoff is in pages); it names its process by ``pid`` and has no mm, so two processes that
-    share one address space (between vfork and exec) have an area each; ``perms`` is the text of
+    (vm_pgoff is in pages); it has no mm, but names a process by ``pid``, of several that share one
+    address space (between vfork and exec) the one that made the others; ``perms`` is the text of
     /proc/PID/maps instead of vm_flags; it stands for file mappings of the mount only.
     """
 
@@ -51,6 +51,8 @@ class VmArea(ListLink):
     """The process group of the process; 0 where nobody looked."""
     attached: bool = False
     """Whether the kernel reports what happens to it; else it is known by looks alone."""
+    dontcopy: bool = False
+    """Whether forks leave it out (VM_DONTCOPY), as that of a private inode: see `is_dup`."""
 
     def __post_init__(self) -> None:
         ListLink.__init__(self)  # super() knows no class that dataclass has made anew

@@ -9,7 +9,7 @@ from typing import Protocol
 from anonfs.units import Ino
 from anonfs.vfs import LastAttaches, ListHead
 
-__all__ = ["MappedDentry", "MappedInode"]
+__all__ = ["MappedDentry", "MappedInode", "is_dup"]
 
 
 class MappedDentry(Protocol):
@@ -36,9 +36,22 @@ class MappedInode(Protocol):
         """Its number, as /proc/PID/maps shows it."""
 
     @property
+    def parent(self) -> int:
+        """The number of the inode that it was copied from, while there is that; else 0."""
+
+    @property
+    def is_private(self) -> int:
+        """Whether it is of one process alone: a child gets a copy of it, and not the area."""
+
+    @property
     def share_ring(self) -> ListHead:
         """The head of the ring of the areas that map it."""
 
     @property
     def dentry(self) -> MappedDentry:
         """Where its references are counted: one for each area."""
+
+
+def is_dup(inode: MappedInode, original: MappedInode) -> bool:
+    """Whether ``inode`` was copied from ``original`` for a child of the process that maps that."""
+    return bool(inode.is_private) and inode.parent == original.ino

@@ -39,7 +39,8 @@ class ProcessMaps:
 
     ``start_time`` is in clock ticks since boot; a pid with another start time is another process.
     ``parent`` is the pid of the parent as it was at the look, ``uid`` the effective user, ``group``
-    the process group, 0 where nobody looked.
+    the process group, 0 where nobody looked. Where the process has no memory of its own, as between
+    vfork and exec, ``shares_with`` is the parent, whose ``areas`` these are; else it is 0.
     """
 
     pid: int
@@ -48,6 +49,7 @@ class ProcessMaps:
     uid: int
     areas: tuple[MappedArea, ...]
     group: int = 0
+    shares_with: int = 0
 
     @classmethod
     def nobody(cls, pid: int) -> Self:

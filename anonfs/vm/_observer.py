@@ -22,9 +22,10 @@ an area moved               open, then close            copy_vma opens, the unma
 nothing where an area was   close                       remove_vma
 ==========================  ==========================  =====================================
 
-Only a process that was not known before can ``dup``: a child is never visible before it has all
-its areas. A later mapping may well lie where the parent has the same one, because a forked child
-has the parent's address layout, and yet it is an mmap.
+Which areas a process has from its parent `_inheritance` knows. What it has that shares the memory
+of its parent are the parent's areas, see `Sharers`. If that ends or calls exec, the child is told
+to have them, by a ``dup`` if the parent was seen to go and else by an ``open``, and then they are
+closed as the parent's.
 
 The kernel's own events are exact, and tell as it does: `fork` calls ``dup`` for each area, `unmap`
 opens what a split makes and closes the part that goes, `remap` opens the copy, whose original an
@@ -44,18 +45,20 @@ the looking may happen in another. A look that was made before an inode was drop
 areas back until the next look, if ``inode_of`` still knows the number.
 """
 
-from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Collection, Iterable
 
 from anonfs.errors import require
 from anonfs.units import Ino
 from anonfs.vm._address_space import AddressSpace
 from anonfs.vm._area import VmArea
+from anonfs.vm._inheritance import any_overlap, copies, inherited
 from anonfs.vm._mapped_inode import MappedInode
 from anonfs.vm._maps import MappedArea, ProcessMaps
 from anonfs.vm._operations import VmOperations
 from anonfs.vm._ring import ShareRing
-from anonfs.vm._succession import covering, successions
+from anonfs.vm._sharers import Sharers
+from anonfs.vm._succession import successions
 
 __all__ = ["AddressSpaces"]
 
@@ -73,13 +76,6 @@ def _parents_first(seen: Iterable[ProcessMaps]) -> list[ProcessMaps]:
             ancestor = by_pid[ancestor].parent
         ordered.update(reversed(line.items()))
     return list(ordered.values())
-
-
-def _any_overlap(areas: Sequence[VmArea], seen: Iterable[MappedArea]) -> bool:
-    """Whether any of ``seen`` has an address of one of ``areas``, which are in order."""
-    starts = [area.start for area in areas]
-    before = ((bisect_left(starts, one.end), one.start) for one in seen)
-    return any(at > 0 and areas[at - 1].end > start for at, start in before)
 
 
 def _emptied(space: AddressSpace) -> list[VmArea]:
@@ -104,6 +100,7 @@ class AddressSpaces:
         self._operations = operations
         self._inode_of = inode_of
         self._spaces: dict[int, AddressSpace] = {}
+        self._sharers = Sharers()
         self._unresolved: list[AddressSpace] = []
         self._ended: dict[tuple[int, int], int] = {}
         self._lost_children: list[AddressSpace] = []
@@ -124,9 +121,18 @@ class AddressSpaces:
         """The processes that have areas."""
         return frozenset(self._spaces)
 
+    @property
+    def owners(self) -> frozenset[tuple[int, int]]:
+        """The pids and start times of those who have areas, in memory of their own."""
+        return frozenset((pid, space.start_time) for pid, space in self._spaces.items())
+
     def has_areas(self, pid: int) -> bool:
-        """Whether process ``pid`` has any."""
-        return pid in self._spaces
+        """Whether process ``pid`` has any, or shares the memory of one who has."""
+        return pid in self._spaces or pid in self._sharers
+
+    def with_sharers(self, pids: Collection[int]) -> set[int]:
+        """``pids``, and those who share memory with one of them and may be left with it."""
+        return {*pids, *self._sharers.of(pids)}
 
     def is_exact(self, pid: int) -> bool:
         """Whether the kernel reports all that becomes of its areas, but for an exec."""
@@ -142,7 +148,10 @@ class AddressSpaces:
         is the `moment` when the look began, by default this one.
         """
         since = self._clock if since is None else since
-        news = [process for process in _parents_first(seen) if self._is_news(process, since)]
+        if complete:
+            self._sharers.clear()
+        own = [self._sharers.own(process) for process in _parents_first(seen)]
+        news = [process for process in own if self._is_news(process, since)]
         look = [process for process in news if not self._may_be_a_child(process, since)]
         self._follow_all(look, complete=complete, since=since)
 
@@ -153,12 +162,12 @@ class AddressSpaces:
             del new[pid]
         self._spaces.update(new)
         for process in look:
-            if process.pid in new:
-                self._inherit(process)
+            self._inherit(process, is_new=process.pid in new)
         vanished: list[VmArea] = []
         for process in look:
-            if process.pid in new:
-                self._inherit(process)
+            is_new = process.pid in new
+            self._inherit(process, is_new=is_new)
+            if is_new:
                 self._open_rest(process)
             else:
                 vanished += self._follow(process)
@@ -191,6 +200,7 @@ class AddressSpaces:
         since, so that it has to be looked at anew.
         """
         # Who attaches is no child that waits: that one is attached.
+        process = self._sharers.own(process)
         look = [process] if self._is_news(process, since) else []
         self._follow_all(look, complete=False, since=since)
         space = self._spaces.get(process.pid)
@@ -227,7 +237,7 @@ class AddressSpaces:
         """The process of ``parent`` has forked: dup each area. The child has yet to be resolved."""
         child = AddressSpace.of_child(parent)
         child.touched = self._tick()
-        self._operations.dup_all(parent.areas, child.areas)
+        self._operations.dup_all(parent.copied, child.areas)
         if child:
             self._unresolved.append(child)
         return child
@@ -326,9 +336,9 @@ class AddressSpaces:
 
     def _may_be(self, process: ProcessMaps, child: AddressSpace, since: int) -> bool:
         """Whether ``process``, which is not known, may be ``child``, whose pid is not known."""
-        if child.parent in self._spaces and child.parent != process.parent:
+        if child.parent in self._spaces and child.parent != self._sharers.owner(process.parent):
             return False
-        return child.touched > since or _any_overlap(child.areas, process.areas)
+        return child.touched > since or any_overlap(child.areas, process.areas)
 
     def _space_of(self, area: VmArea) -> AddressSpace | None:
         if area.pid is not None:
@@ -354,20 +364,19 @@ class AddressSpaces:
                 del self._spaces[process.pid]
                 self._operations.close_all(_emptied(space))
 
-    def _inherit(self, process: ProcessMaps) -> None:
-        """Dup the areas of a new process that its parent has by now."""
-        parent = self._spaces.get(process.parent)
+    def _inherit(self, process: ProcessMaps, *, is_new: bool) -> None:
+        """Dup what it has from its parent, of the areas that this has by now."""
+        parent = self._spaces.get(self._sharers.owner(process.parent))
         # A parent that started later got its pid from the real parent, while we looked.
         if parent is None or parent.start_time > process.start_time:
             return
-        space = self._spaces[process.pid]
-        missing = self._missing(process)
+        space, missing = self._spaces[process.pid], self._missing(process)
         if not missing:
             return
-        pairs = [
-            (parent_area, space.begin(seen, parent_area.inode))
-            for seen, parent_area in covering(parent.areas, missing)
-        ]
+        pairs = copies(space, missing, parent, self._inode_of)
+        if is_new:
+            pairs += inherited(space, missing, parent)
+        pairs.sort(key=lambda pair: pair[1].start)
         for _, child_area in pairs:
             space.add(child_area)
         self._operations.dup_all([a for a, _ in pairs], [a for _, a in pairs])
@@ -380,7 +389,7 @@ class AddressSpaces:
                 space.add(area)
 
     def _missing(self, process: ProcessMaps) -> list[MappedArea]:
-        """The areas seen of a new process that it does not have yet, in order."""
+        """The areas seen of a process that begin where it had none, in order."""
         present = {area.start for area in self._spaces[process.pid].areas}
         return sorted(
             (seen for seen in process.areas if seen.start not in present),

@@ -32,7 +32,7 @@ from anonfs.errors import InvariantError
 from anonfs.units import PAGE_SIZE
 from anonfs.vm._area import VmArea
 from anonfs.vm._event_log import EventLog, Happening
-from anonfs.vm._mapped_inode import MappedInode
+from anonfs.vm._mapped_inode import MappedInode, is_dup
 from anonfs.vm._ring import ShareRing
 
 __all__ = ["SharedOperations", "ToldOperations", "VmOperations"]
@@ -45,7 +45,10 @@ class VmOperations(Protocol):
         """``area`` is new: from mmap, or the far part of an area that was split."""
 
     def dup(self, parent_area: VmArea, child_area: VmArea) -> None:
-        """A fork gave ``child_area`` to the child of the process that has ``parent_area``."""
+        """A fork gave ``child_area`` to the child of the process that has ``parent_area``.
+
+        It is of the same inode; of a private one, of the copy that was made for the child.
+        """
 
     def close(self, area: VmArea) -> None:
         """``area`` is gone; it will not be used again."""
@@ -74,7 +77,10 @@ class SharedOperations:
         self._link((area,), area.pid)
 
     def dup(self, parent_area: VmArea, child_area: VmArea) -> None:
-        """Link the child's area and take its reference: sharing is no more than that."""
+        """Link the child's area and take its reference: sharing is no more than that.
+
+        Where the inode was copied, that was done before the fork, and is no affair of the area's.
+        """
         self.dup_all((parent_area,), (child_area,))
 
     def close(self, area: VmArea) -> None:
@@ -84,7 +90,8 @@ class SharedOperations:
     def dup_all(self, parent_areas: Sequence[VmArea], child_areas: Sequence[VmArea]) -> None:
         """Link the child's areas and take their references."""
         for parent_area, child_area in zip(parent_areas, child_areas, strict=True):
-            if child_area.inode is not parent_area.inode:
+            inode, original = child_area.inode, parent_area.inode
+            if inode is not original and not is_dup(inode, original):
                 raise InvariantError(f"{child_area!r} left the inode of {parent_area!r}")
         if parent_areas:
             self._link(child_areas, parent_areas[0].pid)

@@ -305,6 +305,8 @@ class Attachments:
         if descriptor == attachment.pidfd:
             self._spaces.end(attachment.space)
             self._drop(attachment)
+            # Whoever shares the memory goes on with it, unreported.
+            self._on_observed()
         else:
             self._take(attachment)
 

@@ -44,8 +44,8 @@ class Registrar:
 
         Raises:
             OSError: ESRCH, there is no process, or what is known is of an address space that it has
-                left by exec; ENOENT, it maps nothing; EPERM, the descriptor is not its own; EAGAIN,
-                it changes too fast; what ``adopt`` raises.
+                left by exec; ENOENT, it maps nothing, in memory of its own; EPERM, the
+                descriptor is not its own; EAGAIN, it changes too fast; what ``adopt`` raises.
         """
         for _ in range(_TRIES):
             spans = self._register_all(self._look(pid), descriptor)
@@ -67,6 +67,9 @@ class Registrar:
 
     def _look(self, pid: int) -> ProcessMaps:
         for process in scan(self._device, [pid]):
+            if process.shares_with:
+                text = f"process {pid} has the memory of its parent {process.shares_with}"
+                raise AnonfsError(errno.ENOENT, text)
             if process.exists and process.pid == pid:
                 return process
         raise AnonfsError(errno.ESRCH, f"no process {pid}")

@@ -113,8 +113,12 @@ class Rings:
         """
         async with self._lock:
             since = self.spaces.moment
-            seen = await self._scan(pids)
+            seen = await self._scan(self.spaces.with_sharers(pids))
+            exact = [pid for pid in pids if self.spaces.is_exact(pid)]
             self.spaces.update(seen, complete=False, since=since)
+        if any(not self.spaces.has_areas(pid) for pid in exact):
+            # After an exec the memory may be that of a child whose fork was no reason to look.
+            self.note_change()
         openers = self.processes.openers
         if not openers.isdisjoint(pids):
             # Threads opened files, and their processes fork.
@@ -140,7 +144,8 @@ class Rings:
         raise AnonfsError(errno.EAGAIN, "others are looking for dirty pages")
 
     async def _scan(self, pids: Collection[int] | None = None) -> list[ProcessMaps]:
-        return await self._read_proc(lambda: scan(self._device, pids))
+        own = self.spaces.owners
+        return await self._read_proc(lambda: scan(self._device, pids, own))
 
     async def _read_proc(self, read: Callable[[], _T]) -> _T:
         """Read /proc; a thread that is stuck there is left to itself.

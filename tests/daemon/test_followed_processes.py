@@ -29,6 +29,7 @@ from anonfsd._rings import Rings
 from anonfsd.procfs import scan
 from tests.posix.children import STRANGER, Child, eventually, hear, say
 from tests.posix.memory import Mapping
+from tests.posix.sharing import clone_sharing, vfork_sleeping
 from tests.support.programs import python, tied_to_us
 from tests.vm.fakes import FakeInode, Recorder
 
@@ -41,7 +42,6 @@ _PAGES = 4
 _SECONDS = 60.0
 _STORM = 2000
 _SYS_EXIT = {"x86_64": 60, "aarch64": 93}
-_CLONE_VM = 0x100
 _PR_SET_PDEATHSIG = 1
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -353,35 +353,34 @@ def test_posix_spawn_and_vfork_leave_nothing(followed: Followed) -> None:
         assert [pid for pid, *_ in followed.await_truth()] == [child.pid]
 
 
-def test_a_process_that_shares_its_memory_with_another(followed: Followed) -> None:
-    stack_size = 64 << 10
+@pytest.mark.parametrize("share", [clone_sharing, vfork_sleeping])
+def test_a_process_that_shares_its_memory_with_another(
+    followed: Followed, share: Callable[[], int]
+) -> None:
+    """It has no areas, and those that it forks have them from its parent, whom it outlives."""
 
     def script() -> None:
-        mapping = _map(followed.path)
-        stack = ctypes.create_string_buffer(stack_size)
-        top = (ctypes.addressof(stack) + stack_size) & ~15
-        # The child runs pause in the C library: it must not come near Python.
-        flags = _CLONE_VM | signal.SIGCHLD
-        _libc.clone.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p]
-        pid = _libc.clone(ctypes.cast(_libc.pause, ctypes.c_void_p), top, flags, None)
-        say(pid)
-        hear()
-        mapping.unmap()  # of both
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-        say("unmapped")
+        _map(followed.path)
+        say(share())
+        say(_fork())
         hear()
 
     with Child(script) as child:
         _mapped(followed, child)
-        sharing = child.said()
-        followed.await_told(("dup", sharing, child.pid))
-        assert {pid for pid, *_ in followed.await_truth()} == {child.pid, sharing}
-        child.tell()
-        assert child.said() == "unmapped"
+        sharing, forked = child.said(), child.said()
+        followed.await_told(("dup", forked, child.pid))
+        assert [pid for pid, *_ in followed.spans()] == [child.pid, forked]
+        pidfd = os.pidfd_open(sharing)
+        try:
+            os.kill(forked, signal.SIGKILL)
+            child.kill()
+            followed.await_told(("close", child.pid, 0))
+            assert [pid for pid, *_ in followed.await_truth()] == [sharing]
+        finally:
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            os.close(pidfd)
         followed.await_told(("close", sharing, 0))
-        followed.closed(child.pid)
-        assert followed.await_truth() == []
+    assert followed.await_truth() == []
 
 
 def test_processes_of_another_user(followed: Followed) -> None:
@@ -447,9 +446,11 @@ def test_a_storm_of_forks_ends_in_the_truth(
 ) -> None:
     looks: list[int] = []
 
-    def counted(device: tuple[int, int], pids: Collection[int] | None = None) -> list[ProcessMaps]:
+    def counted(
+        device: tuple[int, int], pids: Collection[int] | None, own: Collection[tuple[int, int]]
+    ) -> list[ProcessMaps]:
         looks.append(len(pids) if pids is not None else -1)
-        return scan(device, pids)
+        return scan(device, pids, own)
 
     monkeypatch.setattr(_rings, "scan", counted)
     unshared = ["unshare", "--pid", "--fork", "--kill-child"]

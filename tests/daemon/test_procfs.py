@@ -16,7 +16,11 @@ import pytest
 
 from anonfs.units import PAGE_SIZE, Ino
 from anonfs.vm import MappedArea, ProcessMaps
+from anonfsd import procfs
 from anonfsd.procfs import scan
+from tests.posix import children
+from tests.posix.children import eventually, hear, in_child, say
+from tests.posix.sharing import clone_sharing, vfork_sleeping
 from tests.vm.fakes import FakeInode, World
 
 # A child makes no use of what a thread of pytest may hold.
@@ -298,6 +302,66 @@ def test_a_process_lives_on_after_its_first_thread(file: Path, child: Callable[.
     os.close(say)
     assert len(areas_of(file, pid)) == 1
     mapping.close()
+
+
+@pytest.mark.parametrize("share", [clone_sharing, vfork_sleeping])
+def test_who_shares_the_memory_of_its_parent_says_so_until_that_is_its_own(
+    file: Path, share: Callable[[], int]
+) -> None:
+    def body() -> None:
+        mapping = Mapping(file)
+        say(share())
+        mapping.unmap(4, 6)
+        say(in_child(lambda: look_at(file, os.getpid())))
+        hear()
+
+    with children.Child(body) as parent:
+        sharing, forked = parent.said(), parent.said()
+        pidfd = os.pidfd_open(sharing)
+        try:
+            # The parent's number is the greater one, or not even asked for.
+            for found in (scan(device_of(file)), scan(device_of(file), [sharing, parent.pid])):
+                by_pid = {process.pid: process for process in found}
+                assert by_pid[sharing].shares_with == parent.pid
+                assert by_pid[sharing].areas == by_pid[parent.pid].areas != ()
+                assert by_pid[parent.pid].shares_with == 0
+            assert (forked.parent, forked.shares_with) == (parent.pid, 0)
+            parent.kill()
+            parent.wait()
+            eventually(lambda: look_at(file, sharing).parent != parent.pid, "it has another parent")
+            assert look_at(file, sharing).shares_with == 0
+            assert len(areas_of(file, sharing)) == 2
+        finally:
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            os.close(pidfd)
+
+
+def test_what_counts_was_read_after_the_memory_was_found_to_be_its_own(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or it is the parent's, of a child of vfork that calls exec in between."""
+
+    def body() -> None:
+        mapping = Mapping(file)
+        hear()
+        mapping.close()
+        say("unmapped")
+        hear()
+
+    with children.Child(body) as process:
+        eventually(lambda: bool(areas_of(file, process.pid)), "it has mapped the file")
+        known = look_at(file, process.pid)
+
+        def compared(one: int, other: int) -> bool:
+            assert (one, other) == (process.pid, os.getpid())
+            process.tell()
+            assert process.said() == "unmapped"
+            return False
+
+        monkeypatch.setattr(procfs, "same_memory", compared)
+        own = {(known.pid, known.start_time)}
+        assert scan(device_of(file), [process.pid], own) == [known]
+        assert areas_of(file, process.pid) == []
 
 
 def test_looks_become_operations(file: Path, child: Callable[..., Child]) -> None:

@@ -32,7 +32,10 @@ class FakeProc:
         self.gate.set()
 
     def scan(
-        self, device: tuple[int, int], pids: Collection[int] | None = None
+        self,
+        device: tuple[int, int],
+        pids: Collection[int] | None = None,
+        _own: Collection[tuple[int, int]] = (),
     ) -> list[ProcessMaps]:
         assert device == DEVICE
         self.looks += 1

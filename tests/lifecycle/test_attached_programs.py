@@ -4,7 +4,6 @@ After each, the ring is what /proc shows, and the stream of events has told each
 """
 
 import contextlib
-import ctypes
 import os
 import select
 import signal
@@ -17,19 +16,17 @@ from pathlib import Path
 import pytest
 
 from anonfs.client import attach
-from anonfs.inspection import Area
 from anonfs.units import PAGE_SIZE
 from tests.lifecycle.areas import all_areas_in_proc, areas_in_proc, ring_in_order, ring_of
 from tests.lifecycle.told import listening
 from tests.posix.children import SECONDS, Child, eventually, fork, hear, say
 from tests.posix.memory import Mapping
+from tests.posix.sharing import clone_sharing, vfork_sleeping
 from tests.support.programs import environment, python, tied_to_us
 
 _PAGES = 16
 _STORM = 2000
 _BATCH = 400
-_CLONE_VM = 0x100
-_STACK = 64 << 10
 
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="only root's daemon has forks reported"),
@@ -294,50 +291,63 @@ def test_what_is_spawned_inherits_nothing(file: Path, spawn: Callable[[], int]) 
         assert told.areas == 0
 
 
-def _clone() -> int:
-    """A process that shares this one's address space, and sleeps in it."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    stack = ctypes.create_string_buffer(_STACK)
-    _stacks.append(stack)
-    top = ctypes.c_void_p((ctypes.addressof(stack) + _STACK) & ~15)
-    pid: int = libc.clone(libc.sleep, top, _CLONE_VM | signal.SIGCHLD, ctypes.c_void_p(60))
-    assert pid > 0
-    return pid
-
-
-_stacks: list[ctypes.Array[ctypes.c_char]] = []
-
-
-def test_a_shared_address_space_outlives_the_process_that_attached_it(file: Path) -> None:
+@pytest.mark.parametrize("share", [clone_sharing, vfork_sleeping])
+@pytest.mark.parametrize("attached", [True, False])
+def test_a_shared_address_space_has_its_areas_once(
+    file: Path, share: Callable[[], int], attached: bool
+) -> None:
     def program() -> None:
-        _, mapping = _map(file)
-        say(_clone())
+        fd = os.open(file, os.O_RDWR)
+        mapping = Mapping(fd, _PAGES * PAGE_SIZE)
+        if attached:
+            assert attach(fd)
+        say(share())
         hear()
         mapping.unmap(4 * PAGE_SIZE, PAGE_SIZE)
         say("unmapped")
         hear()
 
+    how = "attached" if attached else "observed"
     with listening(file) as told, Child(program) as child:
-        clone = child.said()
-        pidfd = os.pidfd_open(clone)
-
-        def both() -> list[Area]:
-            known = areas_in_proc(file, [child.pid]), areas_in_proc(file, [clone], "observed")
-            return sorted(known[0] + known[1], key=lambda area: (area.pid or 0, area.start or 0))
-
+        sharing = child.said()
+        pidfd = os.pidfd_open(sharing)
         try:
-            assert ring_in_order(file) == both()
-            assert told.areas == 2
+            assert ring_in_order(file) == areas_in_proc(file, [child.pid], how)
             child.tell()
             assert child.said() == "unmapped"
-            assert ring_in_order(file) == both()
-            assert told.areas == 4
+            assert ring_in_order(file) == areas_in_proc(file, [child.pid], how)
+            assert (told.areas, told.counts()["dup"]) == (2, 0)
+            closed = told.counts()["close"]
             child.kill()
             child.wait()
-            assert ring_in_order(file) == areas_in_proc(file, [clone], "observed")
-            assert told.areas == 2
+            # Of the process that is left nobody tells: it is found.
+            eventually(lambda: told.counts()["close"] == closed + 2, "the first one is gone")
+            eventually(lambda: told.areas == 2, "they are the other's now")
+            assert ring_in_order(file) == areas_in_proc(file, [sharing], "observed")
         finally:
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)
             os.close(pidfd)
         eventually(lambda: not ring_of(file), "both are gone")
+        assert told.areas == 0
+
+
+def test_an_exec_leaves_the_address_space_to_who_shares_it(file: Path) -> None:
+    def program() -> None:
+        _map(file)
+        say(clone_sharing())
+        hear()
+        os.execvp("sleep", ["sleep", "60"])  # noqa: S606  no shell
+
+    with listening(file) as told, Child(program) as child:
+        sharing = child.said()
+        pidfd = os.pidfd_open(sharing)
+        try:
+            child.tell()
+            eventually(lambda: told.counts()["close"] == 1, "the exec is noticed")
+            eventually(lambda: told.areas == 1, "the other one has the area now")
+            assert ring_in_order(file) == areas_in_proc(file, [sharing], "observed")
+        finally:
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            os.close(pidfd)
+        eventually(lambda: not ring_of(file), "nobody is left")
         assert told.areas == 0

@@ -21,6 +21,7 @@ import pytest
 
 from anonfs.client import PrivateMemory, connect, inspect, meminfo, private
 from anonfs.units import PAGE_SIZE
+from tests.lifecycle.areas import ring_of
 from tests.posix.children import Child, eventually, hear, say
 from tests.support.mounts import Mounted
 
@@ -277,6 +278,44 @@ def test_memory_of_several_mounts_one_of_them_dead(mount_factory: Callable[..., 
         with Child(lambda: (_state_in_child(first), _state_in_child(second))) as child:
             assert child.said() == ("11", "ENOTCONN")
         assert second[:2] == b"22"
+
+
+def _tell_of_copies(memory: PrivateMemory, depth: int) -> None:
+    """Say who has a copy of whose inode, in this process and those that it forks."""
+    inode = os.fstat(memory.fileno()).st_ino
+    say((os.getpid(), os.getppid(), inode))
+    memory[0] = depth
+    if depth:
+        with Child(_tell_of_copies, memory, depth - 1) as child:
+            say(child.said())
+            hear()
+    hear()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="follows forks as they happen")
+@pytest.mark.parametrize("beside_shared", [False, True])
+def test_a_fork_is_told_as_a_dup(mounted: Mounted, beside_shared: bool) -> None:
+    """Beside shared memory the kernel reports the forks, which copy that alone."""
+    fs = connect(mounted.path)
+    with contextlib.ExitStack() as stack:
+        events = stack.enter_context(fs.watch(timeout=20))
+        memory = stack.enter_context(fs.private(_SIZE))
+        if beside_shared:
+            stack.enter_context(fs.map("shared", PAGE_SIZE))
+        inode = os.fstat(memory.fileno()).st_ino
+        with Child(_tell_of_copies, memory, 1) as child:
+            copies = child.said(), child.said()
+            told = []
+            for event in events:
+                if event.pages == _PAGES:
+                    told.append((event.event, event.pid, event.parent, event.inode))
+                if len(told) == 1 + len(copies):
+                    break
+            assert told == [
+                ("open", os.getpid(), None, inode),
+                *(("dup", pid, parent, copy) for pid, parent, copy in copies),
+            ]
+            assert [area.pid for area in ring_of(memory.fileno())] == [os.getpid()]
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -43,6 +43,8 @@ class FakeInode:
     share_ring: ListHead = field(default_factory=ListHead)
     dentry: FakeDentry = field(default_factory=FakeDentry)
     attaches: LastAttaches = NEVER_ATTACHED
+    parent: int = 0
+    is_private: int = 0
 
 
 @dataclass

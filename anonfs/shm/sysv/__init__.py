@@ -18,8 +18,7 @@ for these: ``shm_nattch`` is the number of vm areas in the share ring of its ino
 What differs from Linux: a segment that was removed cannot be attached any more (EIDRM), while Linux
 lets one attach until the last has detached; the owner of a segment can give it away only where
 chown(2) lets him, and its creator, if that is somebody else by then, has no part in it; there is
-no SHM_EXEC and no SHM_HUGETLB, which are ignored, and no SHM_STAT_ANY; ids have no order; a child
-of vfork(2) that the daemon happens to see before it has called exec counts as attached till then.
+no SHM_EXEC and no SHM_HUGETLB, which are ignored, and no SHM_STAT_ANY; ids have no order.
 """
 
 from anonfs.shm.sysv._attachment import Attachment, PlacedAttachment
