@@ -205,6 +205,7 @@ class FrontLoad:
         self._end = info.front_end
         self._rows = np.arange(len(pages))
         self._buffer = aligned_pages(len(pages))
+        self._front = info.front
         self._front_in = FrontIn(info, np.array(pages, np.int64))
 
     def run(self) -> None:
@@ -218,7 +219,7 @@ class FrontLoad:
     def finish(self) -> None:
         """Put each page that is not there yet into a frame."""
         self._front_in.end()
-        if self._info.front_end != self._end:
+        if self._info.front is not self._front or self._info.front_end != self._end:
             return
         for page, data in zip(self._pages, self._buffer, strict=True):
             if self._memory.frames.free and not self._info.entries(page, 1).any():

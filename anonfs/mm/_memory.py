@@ -25,6 +25,7 @@ import numpy.typing as npt
 
 from anonfs.errors import AnonfsError, require
 from anonfs.mm._anon_inode_info import AnonInodeInfo, Span
+from anonfs.mm._common import common_pages
 from anonfs.mm._counters import Counters
 from anonfs.mm._cut import PageCut
 from anonfs.mm._entry import (
@@ -130,6 +131,38 @@ class Memory:
     def _put_over(self, info: AnonInodeInfo, front: Front, end: int) -> None:
         info.put_over(front, end)
         self.overlays += 1
+
+    def change_front(
+        self, info: AnonInodeInfo, moment: AnonInodeInfo, store: FrontStore, size: int
+    ) -> None:
+        """Let ``info`` show ``size`` bytes of ``store``, which has what its copy ``moment`` shows.
+
+        The pages that it still has in common with ``moment`` are freed, see `common_pages`. Whoever
+        reads it does not see a difference.
+
+        Raises:
+            AnonfsError: ESTALE, ``moment`` is no copy, or ``info`` was discarded since; ENOSPC,
+                there are no more leaves. Nothing was changed.
+        """
+        common, end = common_pages(info, moment, size)
+        self._free_common(info, common)
+        info.change_front(Front(store, size), end)
+
+    def _free_common(self, info: AnonInodeInfo, common: dict[int, Entries]) -> None:
+        """Free pages of ``info``: by leaf, their places in it."""
+        for index, rows in common.items():
+            first = index << LEAF_SHIFT
+            if rows.size < np.count_nonzero(info.entries(first, ENTRIES_PER_LEAF)):
+                self.sharing.own(info, first, ENTRIES_PER_LEAF)
+        for index, rows in common.items():
+            if self.leaves.is_shared(info.leaves[index]):
+                self._give_up(info, index)
+                continue
+            span = next(info.spans(index << LEAF_SHIFT, ENTRIES_PER_LEAF))
+            old = span.entries[rows]
+            span.entries[rows] = 0
+            self._release(info, old)
+            info.release_if_empty(index)
 
     def discard(self, info: AnonInodeInfo) -> None:
         """Free all pages of ``info``, which has a front that shows in full from now on.
