@@ -1,8 +1,8 @@
-"""What an overlay has in common with a copy that was made of it at one moment, when its front is
-to be another store with the bytes of that moment.
+"""What an overlay need not keep over a front with the bytes that it showed at one moment.
 
-A page that both name in one place was not stored to since: the new front has it, and it need not be
-kept. What the overlay has elsewhere was stored later, and stays its own::
+There is a copy of it, made at that moment. A page that both name in one place was not stored to
+since: the new front has it, and it need not be kept. What the overlay has elsewhere was stored
+later, and stays its own::
 
     page          0      1      2      3      4      5
     moment      front  A      B     front  zeros    C
