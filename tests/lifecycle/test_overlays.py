@@ -196,6 +196,30 @@ def _refused(front: Path, over: Path) -> str:
     return "done"
 
 
+def _overlay_until(front: Path, path: Path, after: bool) -> None:
+    real = os.link
+
+    def dying(*arguments: object, **keywords: object) -> None:
+        if after:
+            real(*arguments, **keywords)  # type: ignore[arg-type]
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    os.link = dying
+    overlay(front, path)
+
+
+def test_killed_at_any_point_who_makes_an_overlay_has_made_it_or_nothing(
+    mounted: Mounted, front: Path
+) -> None:
+    path = mounted.path / "over"
+    for after in (False, True):
+        with Child(_overlay_until, front, path, after) as child:
+            assert child.wait() == -signal.SIGKILL
+        assert [entry.name for entry in mounted.path.iterdir()] == ["over"] * after
+    assert path.read_bytes() == front.read_bytes()
+    assert path.stat().st_nlink == 1
+
+
 def _ask(mount: Path, request: bytes, *descriptors: int) -> str:
     name = socket_name(mount.stat().st_dev)
     return errno.errorcode.get(ask(name, request, descriptors, time.monotonic() + 5), "done")
