@@ -37,7 +37,7 @@ __all__ = ["commit"]
 _PIECE = 1 << 20
 _ANNOUNCED = "user.anonfs-committed"
 _DELETED = " (deleted)"
-_NO_FILE = {errno.ENOENT, errno.ELOOP, errno.ENXIO}
+_NO_FILE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO}
 _NOT_OURS = {errno.EPERM, errno.EACCES, errno.ENODATA, errno.ENOTSUP, errno.EINVAL}
 _NO_SUCH_COPY = {errno.EXDEV, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS}
 
@@ -58,8 +58,7 @@ def commit(target: Target) -> Path:
         front = require_front(overlay)
         path = _place_of(front)
         with explained(path):
-            directory = _opened_in(stack, path.parent, os.O_PATH | os.O_DIRECTORY, None)
-            old = _old(stack, path, directory)
+            directory, old = _open_old(stack, path)
             before = os.fstat(old)
             is_front = _require_known(before, path, front, overlay)
         with explained(named(overlay)):
@@ -91,13 +90,16 @@ def _place_of(front: Front) -> Path:
     return path if path.exists() else Path(front.path.removesuffix(_DELETED))
 
 
-def _old(stack: ExitStack, path: Path, directory: int) -> int:
+def _open_old(stack: ExitStack, path: Path) -> tuple[int, int]:
+    """Descriptors of the directory, and of what is at ``path`` now."""
     try:
-        return _opened_in(stack, path.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, directory)
+        directory = _opened_in(stack, path.parent, os.O_PATH | os.O_DIRECTORY, None)
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+        return directory, _opened_in(stack, path.name, flags, directory)
     except OSError as error:
         if error.errno not in _NO_FILE:
             raise
-        raise ClientError(f"{path}: the file was removed or replaced") from error
+        raise ClientError(f"{path} was removed or replaced: nothing was committed") from error
 
 
 def _opened_in(
@@ -123,10 +125,13 @@ def _require_known(status: os.stat_result, path: Path, front: Front, overlay: in
     """Whether what is at ``path`` is the front, or else what a commit that was killed has left."""
     if (status.st_dev, status.st_ino) == (front.device, front.ino):
         if status.st_size != front.size:
-            raise ClientError(f"{path} had {front.size} bytes when the overlay was made of it")
+            was = f"it had {front.size} bytes when the overlay was made of it"
+            raise ClientError(f"{path} has {status.st_size} bytes, {was}: nothing was committed")
         return True
     if _identity(status) not in _announced(overlay):
-        raise ClientError(f"{path} is not the file that the overlay was made of any more")
+        raise ClientError(
+            f"{path} is not the file that the overlay was made of any more: nothing was committed"
+        )
     return False
 
 
@@ -249,7 +254,11 @@ def _write(descriptor: int, data: bytes, offset: int) -> None:
 def _take_over(new: int, old: int, status: os.stat_result) -> None:
     """Give ``new`` owner, mode and extended attributes of ``old``."""
     if (status.st_uid, status.st_gid) != (os.fstat(new).st_uid, os.fstat(new).st_gid):
-        os.fchown(new, status.st_uid, status.st_gid)
+        try:
+            os.fchown(new, status.st_uid, status.st_gid)
+        except PermissionError as error:
+            whose = f"user {status.st_uid} and group {status.st_gid}"
+            raise ClientError(f"a new file cannot be given to {whose}, as the old one") from error
     os.fchmod(new, stat.S_IMODE(status.st_mode))
     for name in _attributes(old):
         try:

@@ -114,9 +114,10 @@ def opened(target: Target, flags: int = os.O_RDONLY) -> Iterator[int]:
         return
     with explained(target):
         mode = Path(target).stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         if not stat.S_ISREG(mode):
-            error = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
-            raise OSError(error, os.strerror(error))
+            raise ClientError(f"{target} is not a regular file")
         descriptor = os.open(target, flags | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         yield descriptor
