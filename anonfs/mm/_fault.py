@@ -27,8 +27,9 @@ __all__ = ["FrontLoad", "OnePageRead", "PageLoad", "PageRead", "SwapRead"]
 class PageRead:
     """The bytes of a range of pages from ``first``, of which some are on swap. See `Work`.
 
-    Some may be in the front store: then it ``waits_for_front``, which can take for ever. The bytes
-    go ``into`` an array of pages, or one of its own.
+    Some may be in the front store: then it ``waits_for_front``, which can take for ever, and may
+    be done at once all the same unless it ``has_to_wait``. The bytes go ``into`` an array of pages,
+    or one of its own.
     """
 
     def __init__(
@@ -39,7 +40,10 @@ class PageRead:
         entries: Entries,
         inside: slice,
         into: npt.NDArray[np.uint8] | None = None,
+        *,
+        has_to_wait: bool = False,
     ) -> None:
+        self.has_to_wait = has_to_wait
         on_swap = states(entries) == PageState.ON_SWAP
         in_front = info.shows_front(first, entries)
         others = np.flatnonzero(~(on_swap | in_front))

@@ -57,8 +57,8 @@ EVICTION_BATCH = 256
 _BRING_IN_BATCH = 64
 """Pages that come in at once: each takes a moment of the lock."""
 
-_SCRATCH_PAGES = 257
-"""Room for what a READ asks for, a mebibyte that need not begin with a page."""
+_SCRATCH_PAGES = 32
+"""Pages of a front that are copied with the lock held: to give it up would take longer."""
 
 _TO_THE_END = 1 << 62
 """More pages than there can be."""
@@ -210,13 +210,14 @@ class Memory:
     def _read_front(
         self, info: AnonInodeInfo, first: int, entries: Entries, inside: slice
     ) -> memoryview | PageRead:
-        """The bytes of pages of which some show the front: at once, where it has them in memory."""
+        """The bytes of pages of which some show the front: of few at once, where it has them."""
         if not self._count_faults(entries) and entries.size <= len(self._scratch):
             read = PageRead(self, info, first, entries, inside, self._scratch[: entries.size])
             if read.run_at_once():
                 read.finish()
                 return read.data
             read.abandon()
+            return PageRead(self, info, first, entries, inside, has_to_wait=True)
         return PageRead(self, info, first, entries, inside)
 
     def _count_faults(self, entries: Entries) -> int:

@@ -24,6 +24,7 @@ from anonfs.mm import (
     LoadedPages,
     OnePageRead,
     PageCut,
+    PageRead,
     Streams,
     Work,
 )
@@ -155,13 +156,24 @@ class Paging:
             if isinstance(found, OnePageRead):
                 if thread.begin(found):
                     return
-            elif found.waits_for_front and not isinstance(thread, AtFront):
-                found.abandon()
+                thread.let_lead()
+                self.perform(found)
+            elif not self._read_pages(found, thread):
                 self._put_off_read(info, offset, size, thread, own=own)
                 return
-            thread.let_lead()
-            self.perform(found)
         thread.reply(found.data)
+
+    def _read_pages(self, found: PageRead, thread: Receiver) -> bool:
+        """Do it, unless it has to wait for a front; then it is abandoned. Returns which."""
+        waits_here = not found.waits_for_front or isinstance(thread, AtFront)
+        if found.has_to_wait and not waits_here:
+            found.abandon()
+            return False
+        thread.let_lead()
+        if waits_here:
+            self.perform(found)
+            return True
+        return self._lock.try_at_once(found)
 
     def _put_off_read(
         self, info: AnonInodeInfo, offset: int, size: int, thread: Receiver, *, own: bool
