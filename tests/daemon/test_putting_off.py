@@ -120,7 +120,12 @@ def test_much_is_read_at_once_while_others_go_on(
     paged: Paged, over: Inode, store: SlowStore
 ) -> None:
     held = []
-    store.on_read = lambda: held.append(paged.lock._lock.locked())
+
+    def note() -> None:
+        if threading.current_thread() is threading.main_thread():
+            held.append(paged.lock._lock.locked())
+
+    store.on_read = note
     waiting = [_read(paged, over, 0, count) for count in (_PAGES, 1)]
     assert not any(read.replies for read in waiting)
     store.in_memory = True
