@@ -136,9 +136,9 @@ class Parent:
 class Front:
     """``user.anonfs.front``: the file that an overlay shows where it was not written to.
 
-    ``device`` and ``ino`` are as of stat(2), ``size`` is what it had when the overlay was made, in
-    bytes, and ``path`` what it is called now: `` (deleted)`` is at the end of it where that name
-    means another file, or none.
+    ``device`` and ``ino`` are as of stat(2), ``size`` is what it had when the overlay was made, or
+    was committed last, in bytes, and ``path`` what it is called now: `` (deleted)`` is at the end
+    of it where that name means another file, or none.
     """
 
     device: int

@@ -37,6 +37,7 @@ __all__ = [
     "Target",
     "areas",
     "attaches",
+    "freeze",
     "front_of",
     "inspect",
     "lock",
@@ -232,6 +233,11 @@ def unlock(target: Target) -> None:
 def _set_lock(target: Target, *, on: bool) -> None:
     handle = _handle(target)
     _asked(handle, lambda: os.setxattr(handle, f"{PREFIX}lock", Lock(on).render().encode()))
+
+
+def freeze(descriptor: int) -> None:
+    """Let a file be a copy of another, and nothing else ever; errors as of `make_private`."""
+    _asked(descriptor, lambda: os.setxattr(descriptor, f"{PREFIX}kind", b"frozen"))
 
 
 def make_private(descriptor: int) -> None:

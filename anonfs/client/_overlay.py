@@ -7,7 +7,6 @@ rights: the daemon never writes to a file.
 
 import errno
 import os
-import secrets
 import stat
 import struct
 import time
@@ -18,13 +17,24 @@ from pathlib import Path
 from anonfs.client._errors import ClientError, NotAnonfsError, explained
 from anonfs.client._inspect import Target, front_of, page_runs
 from anonfs.client._mount_table import mount_of
+from anonfs.client._new_file import NewFile
 from anonfs.client._socket import ask, socket_name
 from anonfs.inspection import Front, PageRun
 from anonfs.units import pages_for
 
-__all__ = ["changes", "discard", "looked_at", "make_overlay", "opened", "overlay"]
+__all__ = [
+    "changes",
+    "discard",
+    "looked_at",
+    "make_overlay",
+    "named",
+    "opened",
+    "overlay",
+    "put_over",
+    "require_front",
+]
 
-_OVERLAY, _DISCARD = b"overlay", b"discard"
+_OVERLAY, _COMMIT, _DISCARD = b"overlay", b"commit", b"discard"
 _SECONDS = 10.0
 _DISCARD_SECONDS = 60.0
 _PAUSE = 0.01
@@ -46,15 +56,13 @@ def overlay(front: Target, destination: str | os.PathLike[str]) -> None:
     if mount_of(path.parent) is None:
         raise NotAnonfsError(f"{path} is not in an anonfs mount")
     with opened(front) as shown, explained(path):
-        # The name appears when it is an overlay, and not over another one.
-        own = path.parent / f".overlay-{secrets.token_hex(16)}"
-        made = os.open(own, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            make_overlay(made, shown)
-            path.hardlink_to(own)
+            with NewFile(directory, ".overlay-") as made:
+                make_overlay(made.descriptor, shown)
+                made.link(path.name)
         finally:
-            os.close(made)
-            own.unlink()
+            os.close(directory)
 
 
 def make_overlay(made: int, front: int) -> None:
@@ -70,6 +78,16 @@ def make_overlay(made: int, front: int) -> None:
         if error.errno == errno.ELOOP:
             raise ClientError("the file is in the same mount: clone it instead") from error
         raise
+
+
+def put_over(overlay: int, front: int, moment: int) -> None:
+    """Let ``overlay`` show ``front``, which has what its copy ``moment`` shows.
+
+    What was stored since stays a change. Two are open to write, ``front`` is to read.
+
+    Raises OSError: as `overlay`; ESTALE, the overlay was discarded since.
+    """
+    _asked(_COMMIT, [overlay, front, moment], _SECONDS)
 
 
 def _asked(request: bytes, descriptors: list[int], seconds: float) -> None:
@@ -96,9 +114,10 @@ def opened(target: Target, flags: int = os.O_RDONLY) -> Iterator[int]:
         return
     with explained(target):
         mode = Path(target).stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         if not stat.S_ISREG(mode):
-            error = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
-            raise OSError(error, os.strerror(error))
+            raise ClientError(f"{target} is not a regular file")
         descriptor = os.open(target, flags | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         yield descriptor
@@ -127,15 +146,25 @@ def changes(target: Target) -> list[PageRun]:
 
 def looked_at(descriptor: int) -> tuple[Front, list[PageRun]]:
     """What is under an overlay, and all its runs of pages; errors as of `changes`."""
-    name = Path(f"/proc/self/fd/{descriptor}").readlink()
-    front = front_of(descriptor)
-    if front is None:
-        raise ClientError(f"{name} is not an overlay")
+    front = require_front(descriptor)
     os.fsync(descriptor)
     runs, complete = page_runs(descriptor)
     if not complete:
-        raise ClientError(f"{name} has too many runs of pages to be told all")
+        raise ClientError(f"{named(descriptor)} has too many runs of pages to be told all")
     return front, runs
+
+
+def require_front(descriptor: int) -> Front:
+    """What is under an overlay. Raises ClientError: it is none."""
+    front = front_of(descriptor)
+    if front is None:
+        raise ClientError(f"{named(descriptor)} is not an overlay")
+    return front
+
+
+def named(descriptor: int) -> Path:
+    """What the kernel calls the file behind ``descriptor``."""
+    return Path(f"/proc/self/fd/{descriptor}").readlink()
 
 
 def discard(target: Target) -> None:
@@ -149,8 +178,6 @@ def discard(target: Target) -> None:
             have its size again.
     """
     with opened(target, os.O_RDWR) as descriptor:
-        name = Path(f"/proc/self/fd/{descriptor}").readlink()
-        if front_of(descriptor) is None:
-            raise ClientError(f"{name} is not an overlay")
-        with explained(name):
+        require_front(descriptor)
+        with explained(named(descriptor)):
             _asked(_DISCARD, [descriptor], _DISCARD_SECONDS)

@@ -97,6 +97,13 @@ class AnonInodeInfo:
         front.get()
         self.front, self.front_end = front, end
 
+    def change_front(self, front: Front, end: int) -> None:
+        """Have ``front`` show up to byte ``end`` in place of the one that there is."""
+        old = self.front
+        self.put_over(front, end)
+        if old is not None:
+            old.put()
+
     def leave_front(self) -> None:
         """Have no front any more."""
         front, self.front, self.front_end = self.front, None, 0

@@ -27,8 +27,9 @@ __all__ = ["FrontLoad", "OnePageRead", "PageLoad", "PageRead", "SwapRead"]
 class PageRead:
     """The bytes of a range of pages from ``first``, of which some are on swap. See `Work`.
 
-    Some may be in the front store: then it ``waits_for_front``, which can take for ever. The bytes
-    go ``into`` an array of pages, or one of its own.
+    Some may be in the front store: then it ``waits_for_front``, which can take for ever, and may
+    be done at once all the same unless it ``has_to_wait``. The bytes go ``into`` an array of pages,
+    or one of its own.
     """
 
     def __init__(
@@ -39,7 +40,10 @@ class PageRead:
         entries: Entries,
         inside: slice,
         into: npt.NDArray[np.uint8] | None = None,
+        *,
+        has_to_wait: bool = False,
     ) -> None:
+        self.has_to_wait = has_to_wait
         on_swap = states(entries) == PageState.ON_SWAP
         in_front = info.shows_front(first, entries)
         others = np.flatnonzero(~(on_swap | in_front))
@@ -205,6 +209,7 @@ class FrontLoad:
         self._end = info.front_end
         self._rows = np.arange(len(pages))
         self._buffer = aligned_pages(len(pages))
+        self._front = info.front
         self._front_in = FrontIn(info, np.array(pages, np.int64))
 
     def run(self) -> None:
@@ -218,7 +223,7 @@ class FrontLoad:
     def finish(self) -> None:
         """Put each page that is not there yet into a frame."""
         self._front_in.end()
-        if self._info.front_end != self._end:
+        if self._info.front is not self._front or self._info.front_end != self._end:
             return
         for page, data in zip(self._pages, self._buffer, strict=True):
             if self._memory.frames.free and not self._info.entries(page, 1).any():

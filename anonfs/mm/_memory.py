@@ -26,6 +26,7 @@ import numpy.typing as npt
 
 from anonfs.errors import AnonfsError, require
 from anonfs.mm._anon_inode_info import AnonInodeInfo, Span
+from anonfs.mm._common import common_pages
 from anonfs.mm._counters import Counters
 from anonfs.mm._cut import PageCut
 from anonfs.mm._entry import (
@@ -59,8 +60,8 @@ EVICTION_BATCH = 256
 _BRING_IN_BATCH = 64
 """Pages that come in at once: each takes a moment of the lock."""
 
-_SCRATCH_PAGES = 257
-"""Room for what a READ asks for, a mebibyte that need not begin with a page."""
+_SCRATCH_PAGES = 32
+"""Pages of a front that are copied with the lock held: to give it up would take longer."""
 
 _TO_THE_END = 1 << 62
 """More pages than there can be."""
@@ -137,6 +138,38 @@ class Memory:
         info.put_over(front, end)
         self.overlays += 1
 
+    def change_front(
+        self, info: AnonInodeInfo, moment: AnonInodeInfo, store: FrontStore, size: int
+    ) -> None:
+        """Let ``info`` show ``size`` bytes of ``store``, which has what its copy ``moment`` shows.
+
+        The pages that it still has in common with ``moment`` are freed, see `common_pages`. Whoever
+        reads it does not see a difference.
+
+        Raises:
+            AnonfsError: ESTALE, ``moment`` is no copy, or ``info`` was discarded since; ENOSPC,
+                there are no more leaves. Nothing was changed.
+        """
+        common, end = common_pages(info, moment, size)
+        self._free_common(info, common)
+        info.change_front(Front(store, size), end)
+
+    def _free_common(self, info: AnonInodeInfo, common: dict[int, Entries]) -> None:
+        """Free pages of ``info``: by leaf, their places in it."""
+        for index, rows in common.items():
+            first = index << LEAF_SHIFT
+            if rows.size < np.count_nonzero(info.entries(first, ENTRIES_PER_LEAF)):
+                self.sharing.own(info, first, ENTRIES_PER_LEAF)
+        for index, rows in common.items():
+            if self.leaves.is_shared(info.leaves[index]):
+                self._give_up(info, index)
+                continue
+            span = next(info.spans(index << LEAF_SHIFT, ENTRIES_PER_LEAF))
+            old = span.entries[rows]
+            span.entries[rows] = 0
+            self._release(info, old)
+            info.release_if_empty(index)
+
     def discard(self, info: AnonInodeInfo) -> None:
         """Free all pages of ``info``, which has a front that shows in full from now on.
 
@@ -183,13 +216,14 @@ class Memory:
     def _read_front(
         self, info: AnonInodeInfo, first: int, entries: Entries, inside: slice
     ) -> memoryview | PageRead:
-        """The bytes of pages of which some show the front: at once, where it has them in memory."""
+        """The bytes of pages of which some show the front: of few at once, where it has them."""
         if not self._count_faults(entries) and entries.size <= len(self._scratch):
             read = PageRead(self, info, first, entries, inside, self._scratch[: entries.size])
             if read.run_at_once():
                 read.finish()
                 return read.data
             read.abandon()
+            return PageRead(self, info, first, entries, inside, has_to_wait=True)
         return PageRead(self, info, first, entries, inside)
 
     def _count_faults(self, entries: Entries) -> int:

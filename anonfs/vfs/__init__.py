@@ -10,7 +10,7 @@ from anonfs.vfs._directory import NAME_MAX
 from anonfs.vfs._filesystem import ROOT, FileSystem, NewInode
 from anonfs.vfs._inode import NEVER_ATTACHED, Inode, LastAttaches
 from anonfs.vfs._list import ListHead, ListLink
-from anonfs.vfs._overlays import discard, overlay
+from anonfs.vfs._overlays import change_front, discard, overlay
 from anonfs.vfs._paths import path_of
 from anonfs.vfs._quotas import Quotas
 
@@ -27,6 +27,7 @@ __all__ = [
     "ListLink",
     "NewInode",
     "Quotas",
+    "change_front",
     "check_empty",
     "clone",
     "clone_into",

@@ -50,7 +50,8 @@ def clone(
 def clone_into(filesystem: "FileSystem", source: Inode, copy: Inode, *, lazy: bool) -> None:
     """Make ``copy``, an empty file, a copy-on-write copy of ``source``, and private if that is.
 
-    This is the seed's dup of a private mapping: `clone` without a name.
+    This is the seed's dup of a private mapping: `clone` without a name. A copy that is frozen shows
+    one moment for ever, and is promised no more than the pages that it has by then.
 
     Raises:
         AnonfsError: EINVAL, one has no pages, or ``copy`` is not empty, or both are the same;

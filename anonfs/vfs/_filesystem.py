@@ -423,13 +423,18 @@ class FileSystem:
 
     @staticmethod
     def check_size(inode: Inode, size: int) -> None:
-        """Whether ``inode`` can have ``size`` bytes. Raises AnonfsError: EISDIR, EINVAL, EFBIG."""
+        """Whether ``inode`` can be given ``size`` bytes, or some of them written.
+
+        Raises AnonfsError: EISDIR, EINVAL, EFBIG; EPERM, it is frozen.
+        """
         if inode.directory is not None:
             raise AnonfsError(errno.EISDIR)
         if not inode.is_regular or size < 0:
             raise AnonfsError(errno.EINVAL)
         if size > MAX_FILE_SIZE:
             raise AnonfsError(errno.EFBIG)
+        if inode.is_frozen:
+            raise AnonfsError(errno.EPERM, "frozen")
 
     def truncate(self, inode: Inode, size: int, cut: PageCut | None = None) -> None:
         """Give ``inode`` a size in bytes; ``cut`` is as for `Memory.truncate`.

@@ -54,7 +54,7 @@ class Inode:
     ``attaches`` is of the areas, see `LastAttaches`.
     ``parent`` is the inode that it was copied from, while there is that, or 0; ``copies`` are
     those of which it is the parent, see `clone`. ``is_private`` says that it is, or is to be, of
-    one process alone: see `clone_into`.
+    one process alone, ``is_frozen`` that nothing is ever stored to it: see `clone_into`.
     """
 
     __slots__ = (
@@ -90,6 +90,7 @@ class Inode:
     parent = _Word(11)
     locked = _Word(12)
     is_private = _Word(13)
+    is_frozen = _Word(14)
 
     def __init__(self, image: Image, ino: Ino, operations: DentryOperations) -> None:
         self.ino = ino

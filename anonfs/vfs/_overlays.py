@@ -13,7 +13,7 @@ from anonfs.vfs._inode import Inode
 if TYPE_CHECKING:
     from anonfs.vfs._filesystem import FileSystem
 
-__all__ = ["discard", "overlay"]
+__all__ = ["change_front", "discard", "overlay"]
 
 
 def overlay(filesystem: "FileSystem", inode: Inode, store: FrontStore, size: int) -> None:
@@ -30,6 +30,25 @@ def overlay(filesystem: "FileSystem", inode: Inode, store: FrontStore, size: int
         raise AnonfsError(errno.EEXIST, "an overlay is made of an empty file")
     filesystem.truncate(inode, size)
     filesystem.memory.overlay(info, store, size)
+
+
+def change_front(
+    filesystem: "FileSystem", inode: Inode, moment: Inode, store: FrontStore, size: int
+) -> None:
+    """Let ``inode``, an overlay, be one over ``store``: ``size`` bytes, those of ``moment``.
+
+    ``moment`` is a copy of it, and what was stored since stays a change. It shows what it did.
+
+    Raises:
+        AnonfsError: EINVAL, it is none; ESTALE, it was discarded since, or ``moment`` is of another
+            one or has another size; ENOSPC, there are no more leaves. Nothing was changed.
+    """
+    if inode.info is None or inode.info.front is None or moment.info is None:
+        raise AnonfsError(errno.EINVAL, "not an overlay")
+    if moment.size != size:
+        raise AnonfsError(errno.ESTALE, "not what was copied")
+    filesystem.memory.change_front(inode.info, moment.info, store, size)
+    filesystem.promising.settle(inode)
 
 
 def discard(filesystem: "FileSystem", inode: Inode) -> None:

@@ -15,7 +15,8 @@ well or not, the inode keeps what it needs and the rest is given back::
     writes     │         ├────────────┤ first                              second ├──┤
     promised   ├──────────────────────┤ while it lasts; then as many as the size has
 
-The pages of a locked inode are promised a place in core, those that it gets later included.
+The pages of a locked inode are promised a place in core, those that it gets later included. A
+frozen one is promised, and charged, the pages that it has: others may part with them.
 
 The owner of an inode is charged the pages of its size, with ``overcommit`` or not, see `Quotas`.
 Charges follow sizes and writes as promises do by default.
@@ -101,12 +102,12 @@ class Promising:
         Raises:
             AnonfsError: ENOSPC; nothing was changed.
         """
-        if self._overcommit and inode.info is not None:
+        if self._overcommit and inode.info is not None and not inode.is_frozen:
             self._raise_to(inode, inode.promised + self._fresh(inode.info, first, count))
 
     def take_back(self, inode: Inode, holes: int) -> None:
         """So many pages of ``inode`` that had been handed out are holes, and handed out no more."""
-        if self._overcommit:
+        if self._overcommit and not inode.is_frozen:
             self._give_back(inode, holes)
 
     def grow(self, inode: Inode, size: int) -> None:
@@ -131,7 +132,7 @@ class Promising:
 
     def _refund(self, inode: Inode) -> None:
         """Charge ``inode`` no more than its size, unless a write is under way."""
-        spare = inode.charged - (0 if inode.info is None else pages_for(inode.size))
+        spare = inode.charged - self._chargeable(inode)
         if spare > 0 and not inode.writes:
             self._quotas.refund(inode.uid, Usage(pages=spare))
             inode.charged -= spare
@@ -141,7 +142,7 @@ class Promising:
 
         Raises AnonfsError: ENOSPC, EDQUOT.
         """
-        self._reserve(inode, pages_for(inode.size), self._needed(inode))
+        self._reserve(inode, self._chargeable(inode), self._needed(inode))
 
     def _raise_to(self, inode: Inode, pages: int) -> None:
         if pages <= inode.promised:
@@ -188,9 +189,17 @@ class Promising:
         """What the owner of ``inode`` is charged for it."""
         return Usage(inode.charged, 1, inode.promised if inode.locked else 0)
 
+    @staticmethod
+    def _chargeable(inode: Inode) -> int:
+        if inode.info is None:
+            return 0
+        return inode.allocated if inode.is_frozen else pages_for(inode.size)
+
     def _needed(self, inode: Inode) -> int:
         if inode.info is None:
             return 0
+        if inode.is_frozen:
+            return inode.allocated
         if not self._overcommit:
             return pages_for(inode.size)
         return inode.allocated + sum(
@@ -251,11 +260,13 @@ class Promising:
             needed, promised = self._needed(inode), inode.promised
             require(promised >= needed, f"inode {inode.ino}: {promised} of {needed} promised")
             # Pages that turned out to be zeros cease to exist, and nobody is told.
-            settled = promised == needed or inode.writes or self._overcommit
+            lazy = self._overcommit or inode.is_frozen
+            settled = promised == needed or inode.writes or lazy
             require(settled, f"inode {inode.ino}: {promised} promised, not {needed}")
-            size = 0 if inode.info is None else pages_for(inode.size)
-            charged = inode.charged == size or (inode.writes and inode.charged > size)
-            require(charged, f"inode {inode.ino}: {inode.charged} pages charged, not {size}")
+            due = self._chargeable(inode)
+            more = inode.charged > due and (inode.writes or inode.is_frozen)
+            charged = inode.charged == due or more
+            require(charged, f"inode {inode.ino}: {inode.charged} pages charged, not {due}")
             users[inode.uid] = users[inode.uid].plus(self.usage(inode))
         self._quotas.check_invariants(users)
         locked = sum(inode.promised for inode in inodes if inode.locked)

@@ -6,6 +6,7 @@ connects, sends one packet and gets one back::
     ──▶ b"attach" with a userfaultfd       the first time
     ──▶ b"attach"                          for what it has mapped since
     ──▶ b"overlay" with two files          one of the mount, and what it is to show: `Fronts`
+    ──▶ b"commit" with three files         an overlay, what it was committed to, and its copy
     ──▶ b"discard" with an overlay         for what was written to it, see `Discarding`
     ◀── an errno, 0 if it is done          4 bytes, in the order of the machine
 
@@ -22,6 +23,7 @@ import secrets
 import socket
 import struct
 from collections import Counter, defaultdict
+from collections.abc import Callable
 
 import trio
 
@@ -35,9 +37,9 @@ __all__ = ["AttachServer"]
 log = logging.getLogger(__name__)
 log.addFilter(Sparse())
 
-_ATTACH, _OVERLAY, _DISCARD = b"attach", b"overlay", b"discard"
-_WITH = {_ATTACH: {0, 1}, _OVERLAY: {2}, _DISCARD: {1}}  # so many descriptors
-_LONGEST, _MOST = 7, 2
+_ATTACH, _OVERLAY, _COMMIT, _DISCARD = b"attach", b"overlay", b"commit", b"discard"
+_WITH = {_ATTACH: {0, 1}, _OVERLAY: {2}, _COMMIT: {3}, _DISCARD: {1}}  # so many descriptors
+_LONGEST, _MOST = 7, 3
 _SECONDS = 1.0
 _CONNECTIONS = 128
 _PER_UID = 16
@@ -117,7 +119,9 @@ class AttachServer:
         try:
             data, descriptors = self._received(connection, uid)
             if data == _OVERLAY:
-                await self._overlay(Handed(*descriptors), uid)
+                await self._put_over(self._fronts.overlay, descriptors, uid)
+            elif data == _COMMIT:
+                await self._put_over(self._fronts.commit, descriptors, uid)
             elif data == _DISCARD:
                 with trio.CancelScope(shield=True):  # it does not take for ever
                     await self._discarding.discard(descriptors[0], uid)
@@ -144,14 +148,16 @@ class AttachServer:
             abandon_on_cancel=True,
         )
 
-    async def _overlay(self, handed: Handed, uid: int) -> None:
+    async def _put_over(
+        self, call: Callable[[Handed, int], None], descriptors: list[int], uid: int
+    ) -> None:
         limiter = self._limiters[uid]
         if limiter.available_tokens < 1:
-            for descriptor in handed:
+            for descriptor in descriptors:
                 self._fronts.discard(descriptor, uid)
             raise OSError(errno.EAGAIN, "files that were handed over do not answer")
         await trio.to_thread.run_sync(
-            self._fronts.overlay, handed, uid, limiter=limiter, abandon_on_cancel=True
+            call, Handed(*descriptors), uid, limiter=limiter, abandon_on_cancel=True
         )
 
     def _received(self, connection: socket.socket, uid: int) -> tuple[bytes, list[int]]:

@@ -12,12 +12,20 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
+from typing import Protocol
 
 import trio
 
 from anonfs.mm import Work
 
 __all__ = ["EngineLock"]
+
+
+class WorkAtOnce(Work, Protocol):
+    """Work that can be done at once, or not."""
+
+    def run_at_once(self) -> bool:
+        """Do it if nothing has to be waited for; returns whether it was done."""
 
 
 class EngineLock(trio.abc.Instrument):
@@ -65,6 +73,22 @@ class EngineLock(trio.abc.Instrument):
             raise
         self._lock.acquire()
         work.finish()
+
+    def try_at_once(self, work: WorkAtOnce) -> bool:
+        """As `perform`, unless ``work`` would have to wait, or fails; then it is abandoned.
+
+        Returns whether it was done.
+        """
+        self._lock.release()
+        try:
+            done = work.run_at_once()
+        finally:
+            self._lock.acquire()
+        if done:
+            work.finish()
+        else:
+            work.abandon()
+        return done
 
     # -- what trio calls -------------------------------------------------------------------
 

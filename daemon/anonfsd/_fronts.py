@@ -12,17 +12,19 @@ import fcntl
 import os
 import stat
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from anonfs.errors import AnonfsError
-from anonfs.vfs import FileSystem, Inode, discard, overlay
+from anonfs.vfs import FileSystem, Inode, change_front, discard, overlay
 from anonfsd._closer import Closer
 from anonfsd._engine_lock import EngineLock
 
 __all__ = ["FrontFile", "Fronts"]
 
 _PER_USER = 256
+_COMMITTED_PER_USER = 2 * _PER_USER
 _DISCARDED = 16
 
 
@@ -58,10 +60,19 @@ class FrontFile:
 
 
 class Handed(NamedTuple):
-    """What came with a request: the file that is to be an overlay, and the one under it."""
+    """What came with a request: the file that is to be an overlay, and the one under it.
+
+    Or the overlay that was committed, its copy of that moment, and what it was committed to.
+    """
 
     file: int
     front: int
+    moment: int | None = None
+
+    @property
+    def files(self) -> list[int]:
+        """Those that are to be of the mount."""
+        return [self.file] if self.moment is None else [self.file, self.moment]
 
 
 class Fronts:
@@ -110,21 +121,45 @@ class Fronts:
                 front is no regular file; ELOOP, it is of this mount; EXDEV, the file is not;
                 EMFILE, the user has too many; and those of `anonfs.vfs.overlay`.
         """
+
+        def put(front: FrontFile, inode: Inode) -> None:
+            overlay(self._filesystem, inode, front, front.size)
+
+        self._put_over(handed, uid, put, _PER_USER)
+
+    def commit(self, handed: Handed, uid: int) -> None:
+        """Let an overlay be one over what it was committed to; for a thread.
+
+        Raises AnonfsError: as `overlay`, and those of `anonfs.vfs.change_front`.
+        """
+
+        def put(front: FrontFile, inode: Inode, moment: Inode) -> None:
+            change_front(self._filesystem, inode, moment, front, front.size)
+
+        # The old front stays where copies are over it, so it is no exchange of one for another.
+        self._put_over(handed, uid, put, _COMMITTED_PER_USER)
+
+    def _put_over(self, handed: Handed, uid: int, put: Callable[..., None], most: int) -> None:
+        """Have the files put over a front with the lock held, and see to the descriptors."""
+        own: list[int] = []
+        inodes: list[Inode] = []
         kept = False
-        closer = self.discard
         try:
-            inode = self.file(handed.file)
-            closer = self._own_closer.close
+            for descriptor in handed.files:
+                inodes.append(self.file(descriptor))
+                own.append(descriptor)
             front = self._front(handed.front, uid)
             with self._lock:
-                if uid and self._per_user[uid] >= _PER_USER:
-                    raise AnonfsError(errno.EMFILE, f"user {uid} has {_PER_USER} overlays")
-                overlay(self._filesystem, inode, front, front.size)
+                if uid and self._per_user[uid] >= most:
+                    raise AnonfsError(errno.EMFILE, f"user {uid} has {most} overlays")
+                put(front, *inodes)
                 kept = True
                 self._per_user[uid] += 1
         finally:
             with self._lock:
-                closer(handed.file, uid)
+                for descriptor in handed.files:
+                    close = self._own_closer.close if descriptor in own else self.discard
+                    close(descriptor, uid)
                 if not kept:
                     self.discard(handed.front, uid)
 

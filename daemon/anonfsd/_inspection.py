@@ -65,7 +65,7 @@ class _Kind:
         return self.kind
 
 
-_SHARED, _PRIVATE = _Kind("shared"), _Kind("private")
+_SHARED, _PRIVATE, _FROZEN = _Kind("shared"), _Kind("private"), _Kind("frozen")
 
 
 class Caller(NamedTuple):
@@ -222,6 +222,8 @@ class Inspection:
 
     @staticmethod
     async def _kind(inode: Inode, _uid: int) -> Iterable[Line]:
+        if inode.is_frozen:
+            return [_FROZEN]
         return [_PRIVATE if inode.is_private else _SHARED]
 
     @staticmethod
@@ -285,17 +287,19 @@ def _require_owner(inode: Inode, caller: Caller) -> None:
 
 
 def _set_kind(inode: Inode, value: bytes, caller: Caller) -> None:
-    """Make a file private that nobody else can have: it has no name, and nothing was written.
+    """Make a file private or frozen that nobody else can have: it has no name, and is empty.
 
-    It is said once, and is true of the copies that are made for children.
+    Private it is said once, and is true of the copies that are made for children. A frozen one can
+    only be made a copy of another.
     """
     _require_owner(inode, caller)
     if inode.names:
         raise AnonfsError(errno.EPERM, "for files without a name")
-    if value.strip() != _PRIVATE.kind.encode():
-        raise AnonfsError(errno.EINVAL, "write 'private'")
+    kind = value.strip().decode("ascii", "replace")
+    if kind not in {_PRIVATE.kind, _FROZEN.kind}:
+        raise AnonfsError(errno.EINVAL, "write 'private' or 'frozen'")
     check_empty(inode)
-    inode.is_private = 1
+    inode.is_private, inode.is_frozen = kind == _PRIVATE.kind, kind == _FROZEN.kind
 
 
 def _parsed_lock(value: bytes) -> Lock:

@@ -24,6 +24,7 @@ from anonfs.mm import (
     LoadedPages,
     OnePageRead,
     PageCut,
+    PageRead,
     Parts,
     Streams,
     Work,
@@ -157,13 +158,24 @@ class Paging:
             if isinstance(found, OnePageRead):
                 if thread.begin(found):
                     return
-            elif found.waits_for_front and not isinstance(thread, AtFront):
-                found.abandon()
+                thread.let_lead()
+                self.perform(found)
+            elif not self._read_pages(found, thread):
                 self._put_off_read(info, offset, size, thread, own=own)
                 return
-            thread.let_lead()
-            self.perform(found)
         thread.reply(found.data)
+
+    def _read_pages(self, found: PageRead, thread: Receiver) -> bool:
+        """Do it, unless it has to wait for a front; then it is abandoned. Returns which."""
+        waits_here = not found.waits_for_front or isinstance(thread, AtFront)
+        if found.has_to_wait and not waits_here:
+            found.abandon()
+            return False
+        thread.let_lead()
+        if waits_here:
+            self.perform(found)
+            return True
+        return self._lock.try_at_once(found)
 
     def _put_off_read(
         self, info: AnonInodeInfo, offset: int, size: int, thread: Receiver, *, own: bool
@@ -418,13 +430,13 @@ class Paging:
         """Allocate, or have it answered later: then it is False."""
         inode, info = self._pages_of(ino)
         end = offset + size
+        self._filesystem.check_size(inode, end)
         if mode == _PUNCH_HOLE | _KEEP_SIZE:
             self._punching.punch(inode, info, (offset, size), inode.size, thread.later())
             return False
         beyond = end > inode.size and mode & _KEEP_SIZE
         if mode & ~(_KEEP_SIZE | _ZERO_RANGE) or beyond or not self._filesystem.promising.by_size:
             raise AnonfsError(errno.EOPNOTSUPP)
-        self._filesystem.check_size(inode, end)
         if mode & _ZERO_RANGE:
             self._punching.punch(inode, info, (offset, size), end, thread.later())
             return False

@@ -21,6 +21,7 @@ class FakeWork:
     def __init__(self, lock: EngineLock, error: BaseException | None = None) -> None:
         self._lock = lock
         self._error = error
+        self.at_once = True
         self.parts: list[tuple[str, bool]] = []
 
     def _note(self, part: str) -> None:
@@ -30,6 +31,10 @@ class FakeWork:
         self._note("run")
         if self._error is not None:
             raise self._error
+
+    def run_at_once(self) -> bool:
+        self._note("at once")
+        return self.at_once
 
     def finish(self) -> None:
         self._note("finish")
@@ -54,6 +59,16 @@ def test_work_that_fails(lock: EngineLock, error: BaseException) -> None:
             lock.perform(work)
         assert lock._lock.locked()
     assert work.parts == [("run", False), ("abandon", True)]
+
+
+@pytest.mark.parametrize("done", [True, False])
+def test_work_that_may_not_wait(lock: EngineLock, done: bool) -> None:
+    work = FakeWork(lock)
+    work.at_once = done
+    with lock:
+        assert lock.try_at_once(work) is done
+        assert lock._lock.locked()
+    assert work.parts == [("at once", False), ("finish" if done else "abandon", True)]
 
 
 def test_an_error_of_the_bookkeeping_leaves_the_lock_held(

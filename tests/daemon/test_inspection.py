@@ -167,6 +167,13 @@ def test_memory_is_said_to_be_private_before_anything_is_in_it(looked: Looked) -
     assert looked.get("kind", inode=fresh) == "private"
     fs.truncate(fresh, 1)
     _refused(partial(looked.set, "kind", b"private", fresh, Caller(1000, 0)), errno.EINVAL)
+    frozen = fs.make_nameless(ROOT, NewInode(0o100600, 1000, 1000))
+    fs.open(frozen)
+    looked.set("kind", b"frozen", frozen, Caller(1000, 0))
+    assert looked.get("kind", inode=frozen) == "frozen"
+    with pytest.raises(AnonfsError) as refused:
+        fs.truncate(frozen, 1)
+    assert refused.value.errno == errno.EPERM
 
 
 def test_addresses_are_for_root_and_the_owner(looked: Looked) -> None:

@@ -2,7 +2,7 @@
 
 import errno
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -11,18 +11,23 @@ from anonfs.vfs import Inode, overlay
 from anonfsd._front_threads import FrontThreads
 from tests.daemon.paged import FakeReceiver, Paged, soon
 
-_PAGES = 8
+_PAGES = 40
 _DATA = b"".join(bytes([65 + page]) * PAGE_SIZE for page in range(_PAGES))
 
 
 class SlowStore:
-    """A front that answers when its ``gate`` is open."""
+    """A front that answers when its ``gate`` is open, or at once if it is ``in_memory``.
+
+    ``on_read`` is called at each attempt to read it at once.
+    """
 
     domain = 7
 
     def __init__(self) -> None:
         self.gate = threading.Event()
         self.closed = False
+        self.in_memory = False
+        self.on_read: Callable[[], None] = lambda: None
 
     def read_into(self, buffer: memoryview, offset: int) -> int:
         assert self.gate.wait(10)
@@ -31,8 +36,11 @@ class SlowStore:
         return len(found)
 
     def read_at_once(self, buffer: memoryview, offset: int) -> int:
-        del buffer, offset
-        raise BlockingIOError(errno.EAGAIN, "not in memory")
+        self.on_read()
+        if not self.in_memory:
+            raise BlockingIOError(errno.EAGAIN, "not in memory")
+        self.gate.set()
+        return self.read_into(buffer, offset)
 
     def close(self) -> None:
         self.closed = True
@@ -59,9 +67,10 @@ def over(paged: Paged, store: SlowStore) -> Inode:
     return inode
 
 
-def _read(paged: Paged, inode: Inode, page: int) -> FakeReceiver:
+def _read(paged: Paged, inode: Inode, page: int, count: int = 1) -> FakeReceiver:
     receiver = FakeReceiver()
-    error = paged.paging.read(inode.ino, page * PAGE_SIZE, PAGE_SIZE, receiver, own=False)
+    offset, size = page * PAGE_SIZE, count * PAGE_SIZE
+    error = paged.paging.read(inode.ino, offset, size, receiver, own=False)
     assert error == 0
     return receiver
 
@@ -105,3 +114,24 @@ def test_what_is_late_is_an_error_and_changes_nothing_after_that(
     with paged.lock:
         paged.filesystem.unlink(1, b"over")
     assert store.closed
+
+
+def test_much_is_read_at_once_while_others_go_on(
+    paged: Paged, over: Inode, store: SlowStore
+) -> None:
+    held = []
+
+    def note() -> None:
+        if threading.current_thread() is threading.main_thread():
+            held.append(paged.lock._lock.locked())
+
+    store.on_read = note
+    waiting = [_read(paged, over, 0, count) for count in (_PAGES, 1)]
+    assert not any(read.replies for read in waiting)
+    store.in_memory = True
+    much, little = _read(paged, over, 0, _PAGES), _read(paged, over, 0)
+    assert (much.replies, little.replies) == ([_DATA], [_DATA[:PAGE_SIZE]])
+    assert held == [False, True, False, True]
+    assert [read.let for read in (*waiting, much, little)] == [True, False, True, False]
+    soon(lambda: all(read.replies for read in waiting))
+    assert [read.replies for read in waiting] == [[_DATA], [_DATA[:PAGE_SIZE]]]

@@ -196,6 +196,30 @@ def _refused(front: Path, over: Path) -> str:
     return "done"
 
 
+def _overlay_until(front: Path, path: Path, after: bool) -> None:
+    real = os.link
+
+    def dying(*arguments: object, **keywords: object) -> None:
+        if after:
+            real(*arguments, **keywords)  # type: ignore[arg-type]
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    os.link = dying
+    overlay(front, path)
+
+
+def test_killed_at_any_point_who_makes_an_overlay_has_made_it_or_nothing(
+    mounted: Mounted, front: Path
+) -> None:
+    path = mounted.path / "over"
+    for after in (False, True):
+        with Child(_overlay_until, front, path, after) as child:
+            assert child.wait() == -signal.SIGKILL
+        assert [entry.name for entry in mounted.path.iterdir()] == ["over"] * after
+    assert path.read_bytes() == front.read_bytes()
+    assert path.stat().st_nlink == 1
+
+
 def _ask(mount: Path, request: bytes, *descriptors: int) -> str:
     name = socket_name(mount.stat().st_dev)
     return errno.errorcode.get(ask(name, request, descriptors, time.monotonic() + 5), "done")
@@ -225,6 +249,17 @@ def test_the_daemon_takes_nobodys_word(mounted: Mounted, front: Path, tmp_path: 
     ):
         assert _ask(mounted.path, b"overlay", *sent) == answer
     assert os.fstat(made).st_size == _SIZE
+    with connect(mounted.path).create("another", _SIZE) as other:
+        for answer, sent in (
+            ("EINVAL", [made, shown]),
+            ("EBADF", [reader, shown, made]),
+            ("EBADF", [made, writer, other.fileno()]),
+            ("EINVAL", [other.fileno(), shown, made]),
+            ("ESTALE", [made, shown, other.fileno()]),
+            ("ELOOP", [made, inside, made]),
+            ("EXDEV", [writer, shown, made]),
+        ):
+            assert _ask(mounted.path, b"commit", *sent) == answer
     assert _ask(mounted.path, b"discard", reader) == "EBADF"
     assert _ask(mounted.path, b"discard", writer) == "EXDEV"
     assert _ask(mounted.path, b"discard", made) == "done"
@@ -232,66 +267,6 @@ def test_the_daemon_takes_nobodys_word(mounted: Mounted, front: Path, tmp_path: 
         os.close(descriptor)
     left.close()
     right.close()
-
-
-@pytest.fixture
-def changed(mounted: Mounted, front: Path) -> tuple[Path, bytes]:
-    """An overlay with a changed page, one cut off, and what it shows."""
-    path = mounted.path / "over"
-    overlay(front, path)
-    with path.open("r+b") as file:
-        file.seek(7 * PAGE_SIZE)
-        file.write(b"changed")
-    os.truncate(path, 555 * PAGE_SIZE + 5)
-    os.truncate(path, _SIZE + 10)
-    return path, path.read_bytes()
-
-
-def test_commit_keeps_what_the_file_is(changed: tuple[Path, bytes], front: Path) -> None:
-    path, want = changed
-    front.chmod(0o640)
-    os.chown(front, *((1234, 4321) if os.geteuid() == 0 else (-1, -1)))
-    os.setxattr(front, "user.note", b"kept")
-    was = front.stat()
-    assert main(["commit", str(path)]) == 0
-    assert front.read_bytes() == want
-    status = front.stat()
-    assert (status.st_mode, status.st_uid, status.st_gid) == (was.st_mode, was.st_uid, was.st_gid)
-    assert path.read_bytes() == want
-    assert os.getxattr(front, "user.note") == b"kept"
-    assert [entry.name for entry in front.parent.iterdir()] == [front.name]
-
-
-_CALLS = ("copy_file_range", "pwrite", "ftruncate", "fchmod", "fsync", "rename")
-
-
-def _commit_until(path: Path, call: str, after: bool) -> None:
-    """Commit, and be killed before or after the first such call."""
-    real = getattr(os, call)
-
-    def dying(*arguments: object, **keywords: object) -> None:
-        if after:
-            real(*arguments, **keywords)
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    setattr(os, call, dying)
-    commit(path)
-
-
-def test_killed_at_any_point_a_commit_leaves_the_old_or_the_new_file(
-    changed: tuple[Path, bytes], front: Path
-) -> None:
-    path, want = changed
-    old = front.read_bytes()
-    for call in _CALLS:
-        for after in (False, True):
-            assert front.read_bytes() == old
-            with Child(_commit_until, path, call, after) as child:
-                assert child.wait() == -signal.SIGKILL, (call, after)
-            assert path.read_bytes() == want
-    assert front.read_bytes() == want
-    for left in front.parent.glob(".commit-*"):
-        left.unlink()
 
 
 def _read(path: Path, page: int) -> bytes:

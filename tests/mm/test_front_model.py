@@ -2,7 +2,8 @@
 
 After each step every byte of every inode is read, and frames and slots are counted anew. Pages lie
 on both sides of the border of two leaves, and the front ends within a page. Frames and slots are
-few, so that both run out.
+few, so that both run out. Of one inode at a time there is a copy, its moment, of which a front may
+be made.
 """
 
 import contextlib
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from anonfs.errors import AnonfsError
-from anonfs.mm import AnonInodeInfo, Image, Memory, PageState, sync
+from anonfs.mm import AnonInodeInfo, FrontLoad, Image, Memory, PageState, sync
 from anonfs.swap import SwapArea
 from anonfs.units import PAGE_SIZE, Ino, pages_for
 from tests.mm.engine import FaultyStore
@@ -66,9 +67,13 @@ class OverlayMachine(RuleBasedStateMachine):
         self.memory = Memory(self.image, SwapArea(self.disk))
         self.numbers = itertools.count(2)
         self.front = BytesStore(_FRONT)
+        self.fronts = [self.front]
         info = self.memory.create(Ino(1))
         self.memory.overlay(info, self.front, _BASE + len(_FRONT))
-        self.inodes = [(info, bytearray(_FRONT.ljust(_SIZE, b"\0")))]
+        self.shows = {info: bytearray(_FRONT.ljust(_SIZE, b"\0"))}
+        self.inodes = [(info, bytearray(self.shows[info]))]
+        self.moment: tuple[AnonInodeInfo, AnonInodeInfo, bytes] | None = None
+        self.changed = False
 
     def pick(self, at: int) -> tuple[AnonInodeInfo, bytearray]:
         return self.inodes[at % len(self.inodes)]
@@ -76,6 +81,7 @@ class OverlayMachine(RuleBasedStateMachine):
     @rule(at=_ANY, offset=_OFFSETS, size=_SIZES, fill=st.sampled_from([0, 7]))
     def write(self, at: int, offset: int, size: int, fill: int) -> None:
         info, model = self.pick(at)
+        self.changed = True
         data = bytes([fill]) * min(size, _SIZE - offset)
         try:
             sync.write(self.memory, info, _BASE + offset, data)
@@ -94,10 +100,12 @@ class OverlayMachine(RuleBasedStateMachine):
             assert error.errno in _REFUSALS  # noqa: PT017
         else:
             model[offset : offset + size] = bytes(size)
+            self.changed = True
 
     @rule(at=_ANY, size=_OFFSETS)
     def truncate(self, at: int, size: int) -> None:
         info, model = self.pick(at)
+        self.changed = True
         try:
             sync.truncate(self.memory, info, _BASE + size)
         except OSError as error:
@@ -115,6 +123,7 @@ class OverlayMachine(RuleBasedStateMachine):
         info, model = self.pick(at)
         copy = self.memory.clone(info, Ino(next(self.numbers)), lazy=lazy)
         self.inodes.append((copy, bytearray(model)))
+        self.shows[copy] = self.shows[info]
         if len(self.inodes) > _MOST:
             self.delete(at // 2)
 
@@ -122,7 +131,7 @@ class OverlayMachine(RuleBasedStateMachine):
     def discard(self, at: int) -> None:
         info, model = self.pick(at)
         self.memory.discard(info)
-        model[:] = _FRONT.ljust(_SIZE, b"\0")
+        model[:] = self.shows[info]
 
     @precondition(lambda self: len(self.inodes) > 1)
     @rule(at=_ANY)
@@ -130,9 +139,46 @@ class OverlayMachine(RuleBasedStateMachine):
         info, _ = self.inodes.pop(at % len(self.inodes))
         self.memory.delete(info)
 
+    @rule(at=_ANY, lazy=st.booleans())
+    def take_moment(self, at: int, lazy: bool) -> None:
+        info, model = self.pick(at)
+        self.forget_moment()
+        self.changed = False
+        self.moment = (
+            info,
+            self.memory.clone(info, Ino(next(self.numbers)), lazy=lazy),
+            bytes(model),
+        )
+
+    def forget_moment(self) -> None:
+        if self.moment is not None:
+            self.memory.delete(self.moment[1])
+            self.moment = None
+
+    @precondition(lambda self: self.moment is not None)
+    @rule(size=_OFFSETS)
+    def commit(self, size: int) -> None:
+        """Whatever was done since the moment, nothing that can be read becomes another."""
+        assert self.moment is not None
+        info, moment, content = self.moment
+        if info not in self.memory.infos:
+            return
+        size = _SIZE if any(content[size:]) else size
+        store = BytesStore(content[:size])
+        try:
+            self.memory.change_front(info, moment, store, _BASE + size)
+        except AnonfsError as error:
+            assert error.errno == errno.ESTALE  # noqa: PT017
+            return
+        assert self.changed or size < _SIZE or not info.allocated
+        self.fronts.append(store)
+        self.shows[info] = bytearray(content)
+        self.forget_moment()
+
     @rule(at_once=st.booleans())
     def wait_or_not(self, at_once: bool) -> None:
-        self.front.at_once = at_once
+        for front in self.fronts:
+            front.at_once = at_once
 
     @invariant()
     def check(self) -> None:
@@ -140,7 +186,9 @@ class OverlayMachine(RuleBasedStateMachine):
         for info, model in self.inodes:
             assert sync.read(self.memory, info, _BASE, _SIZE) == model
             self.check_states(info)
-        assert self.memory.overlays == len(self.inodes)
+        if self.moment is not None:
+            assert sync.read(self.memory, self.moment[1], _BASE, _SIZE) == self.moment[2]
+        assert self.memory.overlays == len(self.inodes) + (self.moment is not None)
 
     def check_states(self, info: AnonInodeInfo) -> None:
         """Each page is told once, and what shows the front takes no place."""
@@ -155,13 +203,16 @@ class OverlayMachine(RuleBasedStateMachine):
         assert last < pages_for(info.front_end)
 
     def teardown(self) -> None:
+        self.forget_moment()
         for info, _ in self.inodes:
-            assert not self.front.closed
+            assert info.front is not None
+            assert isinstance(info.front.store, BytesStore)
+            assert not info.front.store.closed
             self.memory.delete(info)
         self.memory.check_invariants()
         held = self.memory.frames.used, self.memory.swap.used, self.memory.leaves.live
         assert held == (0, 0, 0)
-        assert self.front.closed == 1
+        assert {front.closed for front in self.fronts} == {1}
         self.image.close()
 
 
@@ -207,4 +258,28 @@ def test_a_hole_with_all_that_a_page_shows_of_the_front(hole: tuple[int, int]) -
     assert sync.read(memory, info, _BASE, 4 * PAGE_SIZE) == expected
     memory.check_invariants()
     memory.delete(info)
+    image.close()
+
+
+def test_what_is_loaded_for_a_write_is_not_of_the_front_before() -> None:
+    """It was stored to, and made part of the next front, while the old one was being read."""
+    image = Image(6)
+    memory = Memory(image, SwapArea(FaultyStore(4)))
+    info, old = memory.create(Ino(1)), BytesStore(_FRONT)
+    memory.overlay(info, old, _BASE + len(_FRONT))
+    load = FrontLoad(memory, info, [_BASE // PAGE_SIZE])
+    load.run()
+    sync.write(memory, info, _BASE, bytes(PAGE_SIZE))
+    moment = memory.clone(info, Ino(2), lazy=False)
+    content = bytes(PAGE_SIZE) + _FRONT[PAGE_SIZE:]
+    memory.change_front(info, moment, BytesStore(content), _BASE + len(content))
+    assert not info.allocated
+    load.finish()
+    sync.write(memory, info, _BASE, b"later")
+    assert bytes(sync.read(memory, info, _BASE, 9)) == b"later\0\0\0\0"
+    assert old.closed == 0
+    memory.delete(moment)
+    assert old.closed == 1
+    memory.delete(info)
+    memory.check_invariants()
     image.close()

@@ -156,3 +156,22 @@ def test_what_a_file_cannot_become_it_is_not(fs: FileSystem) -> None:
     assert left_over(fs) == before
     fs.release(empty)
     fs.release(other)
+
+
+def test_a_frozen_copy_is_promised_what_it_has_and_is_never_written(fs: FileSystem) -> None:
+    """So there is room for a copy of a file that takes most of it, and of what it shares."""
+    parent = source(fs)
+    fs.truncate(parent, (_CAPACITY - 10) * PAGE_SIZE)
+    before = left_over(fs)
+    copy = nameless(fs)
+    copy.is_frozen = 1
+    clone_into(fs, parent, copy, lazy=True)
+    assert (copy.size, copy.promised, copy.charged) == (parent.size, 3, 3)
+    for call in (fs.truncate, fs.check_size):
+        with pytest.raises(AnonfsError) as refused:
+            call(copy, 0)
+        assert refused.value.errno == errno.EPERM
+    fs.promising.hand_out(copy, 0, 100)
+    fs.check_invariants()
+    fs.release(copy)
+    assert left_over(fs) == before

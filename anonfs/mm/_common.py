@@ -1,0 +1,65 @@
+"""What an overlay need not keep over a front with the bytes that it showed at one moment.
+
+There is a copy of it, made at that moment. A page that both name in one place was not stored to
+since: the new front has it, and it need not be kept. What the overlay has elsewhere was stored
+later, and stays its own::
+
+    page          0      1      2      3      4      5
+    moment      front  A      B     front  zeros    C
+    overlay     front  A      X      Y     zeros  zeros       cut within page 5, and longer again
+    from now on front  front  X      Y     front  zeros
+                ├─────────── end ──────────────┤
+
+The overlay must not show what it has cut off since the moment, so the front ends before that.
+"""
+
+import errno
+
+import numpy as np
+
+from anonfs.errors import AnonfsError
+from anonfs.mm._anon_inode_info import AnonInodeInfo
+from anonfs.mm._entry import Entries
+from anonfs.mm._leaves import ENTRIES_PER_LEAF, LEAF_SHIFT
+from anonfs.units import PAGE_SHIFT, pages_for
+
+__all__ = ["common_pages"]
+
+
+def common_pages(
+    info: AnonInodeInfo, moment: AnonInodeInfo, size: int
+) -> tuple[dict[int, Entries], int]:
+    """The pages that ``info`` need not keep over the ``size`` bytes of its copy ``moment``.
+
+    By leaf, their places in it; and up to which byte the ``size`` bytes may show.
+
+    Raises:
+        AnonfsError: ESTALE, ``moment`` is no copy, or ``info`` was discarded since.
+    """
+    if info.front is None or info.front is not moment.front or info.front_end > moment.front_end:
+        raise _stale()
+    end = size if info.front_end == moment.front_end else min(size, info.front_end)
+    common = {}
+    for index in sorted({*info.leaves, *moment.leaves}):
+        first = index << LEAF_SHIFT
+        count = min(ENTRIES_PER_LEAF, pages_for(end) - first)
+        if count <= 0:
+            break
+        ours, theirs = info.entries(first, count), moment.entries(first, count)
+        shown, was_shown = info.shows_front(first, ours), moment.shows_front(first, theirs)
+        if (shown & ~was_shown).any():
+            raise _stale()
+        cut = np.flatnonzero((ours == 0) & ~shown & ((theirs != 0) | was_shown))
+        if cut.size:
+            count = int(cut[0])
+            end = (first + count) << PAGE_SHIFT
+        rows = np.flatnonzero((ours == theirs)[:count] & (ours != 0)[:count])
+        if rows.size:
+            common[index] = rows
+    if end < info.front_end:
+        raise _stale()
+    return common, end
+
+
+def _stale() -> AnonfsError:
+    return AnonfsError(errno.ESTALE, "not what the overlay was made of since")
