@@ -24,7 +24,7 @@ from measure import Metric, Sample
 from pages import MIB, Words, expect, first_words
 from places import Place
 
-__all__ = ["SYSV", "Attached", "Cycled", "Objects", "Resized"]
+__all__ = ["SYSV", "Attached", "Cycled", "Objects", "Punched", "Resized"]
 
 SYSV = "System V"
 """What a peer does in the place of files, where it does that."""
@@ -136,6 +136,35 @@ class Resized:
                 expect(int(first_words(area).sum()), pages_for(MIB), "first words")
         for name, seconds in zip(("grow", "shrink"), zip(*both, strict=True), strict=True):
             yield Metric(f"{name} a mapped segment by 1 MiB", "µs"), median(seconds) * 1e6
+
+
+@dataclass(frozen=True)
+class Punched:
+    """A hole is made of a mapped segment of 1 MiB, or of a page of it, which was written."""
+
+    times: int
+
+    @property
+    def __name__(self) -> str:
+        return "holes"
+
+    def __call__(self, place: Place) -> Iterator[Sample]:
+        """The medians of both."""
+        for size in (PAGE_SIZE, MIB):
+            with place.scratch() as fd:
+                os.ftruncate(fd, MIB)
+                with mmap.mmap(fd, MIB) as area:
+                    seconds = median(self._punch(area, size) for _ in range(self.times))
+            yield Metric(f"free {format_size(size)} of a mapping", "µs"), seconds * 1e6
+
+    @staticmethod
+    def _punch(area: mmap.mmap, size: int) -> float:
+        first_words(area)[:] = 1
+        begin = perf_counter()
+        area.madvise(mmap.MADV_REMOVE, 0, size)
+        seconds = perf_counter() - begin
+        expect(int(first_words(area).sum()), pages_for(MIB - size), "first words beside a hole")
+        return seconds
 
 
 @dataclass(frozen=True)

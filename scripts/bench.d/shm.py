@@ -9,7 +9,7 @@ from measure import Group
 from pages import MIB
 from passed import Passed
 from peers import TMPFS
-from segments import SYSV, Attached, Cycled, Objects, Resized
+from segments import SYSV, Attached, Cycled, Objects, Punched, Resized
 
 __all__ = ["GROUP"]
 
@@ -25,6 +25,7 @@ GROUP = Group(
         *(Attached(300, peer) for peer in ("", SYSV)),
         Objects(100),
         Resized(50),
+        Punched(50),
         *(Passed(32_768, peer) for peer in ("", SYSV)),
         *(Held(100, 10, peer) for peer in ("", SYSV)),
     ),
@@ -35,6 +36,7 @@ GROUP = Group(
         *(Attached(50, peer) for peer in ("", SYSV)),
         Objects(20),
         Resized(10),
+        Punched(10),
         *(Passed(16_384, peer) for peer in ("", SYSV)),
         *(Held(20, 10, peer) for peer in ("", SYSV)),
     ),
