@@ -16,7 +16,6 @@ directory, under which another may be waiting for the event loop, so it is for a
 of each file, whose number of links it holds as well.
 """
 
-import contextlib
 import logging
 import os
 import struct
@@ -28,6 +27,7 @@ from anonfs.inspection import NEVER
 from anonfs.units import Ino
 from anonfs.vfs import FileSystem, Inode
 from anonfs.vm import ShareRing
+from anonfsd._alarm import Alarm
 from anonfsd._rings import Rings
 
 __all__ = ["Reaper"]
@@ -57,8 +57,7 @@ class Reaper:
         self._device = device
         self._forget_attributes = forget_attributes
         self._due: dict[Ino, Inode] = {}
-        self._wanted = trio.Event()
-        self._token: trio.lowlevel.TrioToken | None = None
+        self._wanted = Alarm()
         self._limiter = trio.CapacityLimiter(1)
         self._sees_all = os.geteuid() == 0
         filesystem.reaping.on_due = self._note
@@ -66,21 +65,13 @@ class Reaper:
     def _note(self, inode: Inode) -> None:
         """Called with the engine's lock held, by whoever learned of a close."""
         self._due[inode.ino] = inode
-        if self._token is not None:
-            with contextlib.suppress(trio.RunFinishedError):
-                self._token.run_sync_soon(self._wake)
-
-    def _wake(self) -> None:
         self._wanted.set()
 
     async def run(self) -> None:
         """Reap what is due; runs for ever."""
-        self._token = trio.lowlevel.current_trio_token()
-        if self._due:
-            self._wake()
         while True:
             await self._wanted.wait()
-            self._wanted = trio.Event()
+            self._wanted.clear()
             due, self._due = self._due, {}
             try:
                 await self._reap(due)
