@@ -21,6 +21,7 @@ from anonfs.swap import SwapArea
 from anonfs.units import format_size
 from anonfs.vfs import FileSystem, NewInode, path_of
 from anonfs.vm import EventLog, MappedInode, ShareRing, ToldOperations
+from anonfsd._at_once import AtOnce
 from anonfsd._attach_server import AttachServer
 from anonfsd._attachments import Attachments
 from anonfsd._audience import Audience
@@ -174,8 +175,9 @@ class _Server:
         )
         self._discarding = Discarding(self._fronts, self.lock, stopping, clone_lock, cloning)
         reads = swap.async_reads(_READS)
+        at_once = AtOnce(operations, self.lock)
         self._connection = Connection(
-            device, self._operations, paging, self._events, reads, self._grant
+            device, operations, paging, self._events, at_once, reads, self._grant
         )
 
     @property
