@@ -3,8 +3,9 @@
 A handler is a coroutine, for some of them wait. One that does not is over when it has been begun,
 and needs no event loop: it is run with the engine's lock held, as the loop holds it when it runs.
 So neither the loop is woken nor who passes its answers on. Here is all that making, opening,
-mapping and unlinking a segment takes. What may wait is passed on: all that has to do with the tree,
-the attributes of an inspection, and a truncation that cuts pages.
+mapping and unlinking a segment takes, and what else is done with names often. What may wait is
+passed on: all that has to do with the tree, the attributes of an inspection, and a truncation that
+cuts pages.
 
     measured, a LOOKUP of a name that is not there, until it is answered: 13 us, through pyfuse3 44;
     a segment of a page, from its making to its unlink: 0.4 ms, through pyfuse3 0.9
@@ -38,7 +39,8 @@ from anonfsd._tree_operations import TreeOperations
 
 __all__ = ["AtOnce", "Requester", "WaitsError"]
 
-_LOOKUP, _FORGET, _GETATTR, _SETATTR, _UNLINK, _OPEN, _STATFS = 1, 2, 3, 4, 10, 14, 17
+_LOOKUP, _FORGET, _GETATTR, _SETATTR, _MKDIR, _UNLINK, _RMDIR = 1, 2, 3, 4, 9, 10, 11
+_RENAME, _LINK, _OPEN, _STATFS, _RENAME2 = 12, 13, 14, 17, 45
 _RELEASE, _FSYNC, _GETXATTR, _FLUSH, _CREATE, _BATCH_FORGET = 18, 20, 22, 25, 35, 42
 
 _FORGET_IN = struct.Struct("=Q")  # times
@@ -46,6 +48,10 @@ _BATCH_IN = struct.Struct("=II")  # count
 _FORGET_ONE = struct.Struct("=QQ")  # inode, times
 _OPEN_IN = struct.Struct("=I")  # flags
 _CREATE_IN = struct.Struct("=IIII")  # flags, mode, umask, open_flags; the name
+_MKDIR_IN = struct.Struct("=II")  # mode, umask; the name
+_LINK_IN = struct.Struct("=Q")  # inode; the new name
+_RENAME_IN = struct.Struct("=Q")  # directory; both names
+_RENAME2_IN = struct.Struct("=QII")  # directory, flags; both names
 _FH = struct.Struct("=Q")  # the first of fuse_flush_in, fuse_release_in and fuse_fsync_in
 _SETATTR_IN = struct.Struct("=IIQqQqqqIIIIIIII")
 _GETXATTR_IN = struct.Struct("=II")  # size; the name
@@ -104,7 +110,12 @@ class AtOnce:
             _BATCH_FORGET: self._batch_forget,
             _GETATTR: self._getattr,
             _SETATTR: self._setattr,
+            _MKDIR: self._mkdir,
             _UNLINK: self._unlink,
+            _RMDIR: self._rmdir,
+            _LINK: self._link,
+            _RENAME: self._rename,
+            _RENAME2: self._rename2,
             _OPEN: self._open,
             _CREATE: self._create,
             _FLUSH: self._flush,
@@ -160,6 +171,37 @@ class AtOnce:
     def _unlink(self, ino: InodeT, requester: Requester, body: memoryview) -> bytes:
         _ended(self._operations.unlink(ino, _name(body), _context(requester)))
         return b""
+
+    def _mkdir(self, ino: InodeT, requester: Requester, body: memoryview) -> bytes:
+        mode, _ = _MKDIR_IN.unpack_from(body)
+        name, ctx = _name(body[_MKDIR_IN.size :]), _context(requester)
+        return packed_entry(_ended(self._operations.mkdir(ino, name, ModeT(mode), ctx)))
+
+    def _rmdir(self, ino: InodeT, requester: Requester, body: memoryview) -> bytes:
+        _ended(self._operations.rmdir(ino, _name(body), _context(requester)))
+        return b""
+
+    def _link(self, ino: InodeT, requester: Requester, body: memoryview) -> bytes:
+        (linked,) = _LINK_IN.unpack_from(body)
+        name, ctx = _name(body[_LINK_IN.size :]), _context(requester)
+        return packed_entry(_ended(self._operations.link(InodeT(linked), ino, name, ctx)))
+
+    def _rename(self, ino: InodeT, requester: Requester, body: memoryview) -> bytes:
+        (directory,) = _RENAME_IN.unpack_from(body)
+        self._move(ino, InodeT(directory), 0, requester, body[_RENAME_IN.size :])
+        return b""
+
+    def _rename2(self, ino: InodeT, requester: Requester, body: memoryview) -> bytes:
+        directory, flags, _ = _RENAME2_IN.unpack_from(body)
+        self._move(ino, InodeT(directory), flags, requester, body[_RENAME2_IN.size :])
+        return b""
+
+    def _move(
+        self, ino: InodeT, directory: InodeT, flags: int, requester: Requester, names: memoryview
+    ) -> None:
+        old, new, *_ = map(FileNameT, bytes(names).split(b"\0"))
+        ctx = _context(requester)
+        _ended(self._operations.rename(ino, old, directory, new, FlagT(flags), ctx))
 
     # -- attributes ------------------------------------------------------------------------
 

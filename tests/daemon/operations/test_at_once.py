@@ -15,7 +15,8 @@ from anonfsd._at_once import AtOnce, Requester, WaitsError
 from tests.daemon.operations.fakes import Broken
 from tests.daemon.operations.mount import Mount
 
-_LOOKUP, _FORGET, _GETATTR, _SETATTR, _READLINK, _UNLINK, _OPEN, _STATFS = 1, 2, 3, 4, 5, 10, 14, 17
+_LOOKUP, _FORGET, _GETATTR, _SETATTR, _READLINK, _MKDIR, _UNLINK = 1, 2, 3, 4, 5, 9, 10
+_RMDIR, _RENAME, _LINK, _OPEN, _STATFS, _RENAME2 = 11, 12, 13, 14, 17, 45
 _RELEASE, _FSYNC, _GETXATTR, _FLUSH, _CREATE, _BATCH_FORGET = 18, 20, 22, 25, 35, 42
 _MODE, _SIZE, _MTIME = 1 << 0, 1 << 3, 1 << 5
 _NODE = 1 << 62
@@ -95,6 +96,28 @@ def test_the_life_of_a_segment(asked: Asked) -> None:
     asked.call(_FORGET, ino, struct.pack("=Q", 1))
     asked.call(_BATCH_FORGET, 0, struct.pack("=IIQQQQ", 2, 0, ino, 1, 999, 1))
     assert ino not in mount.filesystem.inodes
+
+
+def test_names_are_made_and_moved(asked: Asked) -> None:
+    root = asked.mount.filesystem.inode(ROOT).directory
+    assert root is not None
+    made = asked.call(_MKDIR, ROOT, struct.pack("=II", 0o750, 0) + b"d\0")
+    (ino,) = struct.unpack_from("=Q", made)
+    directory = asked.mount.filesystem.inode(ino)
+    assert (directory.mode, directory.uid, directory.gid) == (stat.S_IFDIR | 0o750, 7, 8)
+    linked = asked.call(_LINK, ino, struct.pack("=Q", asked.mount.inos[b"file"]) + b"l\0")
+    assert struct.unpack_from("=Q", linked) == (asked.mount.inos[b"file"],)
+    with pytest.raises(OSError, match=os.strerror(errno.ENOTEMPTY)):
+        asked.call(_RMDIR, ROOT, b"d\0")
+    asked.call(_RENAME2, ino, struct.pack("=QII", ROOT, 2, 0) + b"l\0fifo\0")
+    with pytest.raises(OSError, match=os.strerror(errno.EEXIST)):
+        asked.call(_RENAME2, ino, struct.pack("=QII", ROOT, 1, 0) + b"l\0file\0")
+    asked.call(_RENAME, ino, struct.pack("=Q", ROOT) + b"l\0moved\0")
+    assert root.find(b"moved") == asked.mount.inos[b"fifo"]
+    assert root.find(b"fifo") == asked.mount.inos[b"file"]
+    assert asked.call(_RMDIR, ROOT, b"d\0") == b""
+    with pytest.raises(OSError, match=os.strerror(errno.EEXIST)):
+        asked.call(_RENAME, ROOT, struct.pack("=Q", ROOT) + b"file\0.anonfs\0")
 
 
 def test_space_and_the_attributes_of_others(asked: Asked) -> None:
