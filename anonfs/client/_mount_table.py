@@ -43,12 +43,7 @@ def _unescaped(field: bytes) -> str:
 
 def _mount_table() -> list[Mount]:
     """The mounts that can be reached, oldest first; one that is mounted over is left out."""
-    return [Mount(Path(point), *what) for point, what in _by_point().items()]
-
-
-def _by_point() -> dict[str, tuple[str, tuple[int, int]]]:
-    """The file system and the device of each, by where it is."""
-    seen: dict[str, tuple[str, tuple[int, int]]] = {}
+    seen: dict[str, Mount] = {}
     for line in MOUNT_INFO.read_bytes().splitlines():
         before, _, after = line.partition(b" - ")
         fields = before.split(b" ")
@@ -56,8 +51,8 @@ def _by_point() -> dict[str, tuple[str, tuple[int, int]]]:
         major, minor = fields[2].split(b":")
         seen.pop(point, None)
         fs_type = os.fsdecode(after.split(b" ")[0])
-        seen[point] = fs_type, (int(major), int(minor))
-    return seen
+        seen[point] = Mount(Path(point), fs_type, (int(major), int(minor)))
+    return list(seen.values())
 
 
 def mount_at(point: Path) -> Mount | None:
@@ -65,8 +60,7 @@ def mount_at(point: Path) -> Mount | None:
 
     A mount whose daemon hangs would not answer.
     """
-    what = _by_point().get(str(point))
-    return None if what is None else Mount(point, *what)
+    return next((mount for mount in _mount_table() if mount.point == point), None)
 
 
 def anonfs_mounts() -> list[Path]:
@@ -97,6 +91,7 @@ def mounts_of_device(device: int) -> list[Path]:
 def mount_of(path: str | os.PathLike[str]) -> Path | None:
     """The mountpoint of the anonfs that ``path`` lies in, or None where it lies in no anonfs."""
     resolved = Path(os.path.realpath(path))
-    mounts = _by_point()
-    nearest = next((at for at in (resolved, *resolved.parents) if str(at) in mounts), None)
-    return nearest if nearest and mounts[str(nearest)][0] == FS_TYPE else None
+    mounts = {mount.point: mount for mount in _mount_table()}
+    around = (mounts.get(place) for place in (resolved, *resolved.parents))
+    nearest = next(filter(None, around), None)
+    return nearest.point if nearest and nearest.fs_type == FS_TYPE else None
