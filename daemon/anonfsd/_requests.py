@@ -16,7 +16,7 @@ answers goes from there to the kernel::
 So are FALLOCATE, which pyfuse3 does not know, and the daemon's own opens (`OwnFiles`): nobody else
 needs to know of them, and with FOPEN_NOFLUSH the kernel writes no whole file back when one is
 closed. A SETXATTR of its own means that it has the lock of an inode (`InodeLock`). TMPFILE, which
-pyfuse3 does not know either, is a CREATE of a name that nothing can have, and is passed on as that.
+pyfuse3 does not know either, is a CREATE of a name that nothing can have, and is taken for that.
 
 One thread is the *leader*, which alone waits for requests. A page that is on swap it has read
 meanwhile, asynchronously, and answers when it has come; before it waits for anything else, for
