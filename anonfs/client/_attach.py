@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 _ATTACH = b"attach"
 _SECONDS = 1.0
+_names: dict[int, str] = {}
+"""The sockets by the number of the device, which may be of another mount by now."""
 
 # A child that inherited the descriptor would keep it alive when the daemon ends, and who forks then
 # would wait for ever: nobody forks meanwhile.
@@ -41,8 +43,7 @@ def attach(mapped: int) -> bool:
     """
     deadline = time.monotonic() + _SECONDS
     try:
-        name = socket_name(os.fstat(mapped).st_dev)
-        answer = ask(name, _ATTACH, [], deadline)
+        name, answer = _extend(os.fstat(mapped).st_dev, deadline)
         if answer == errno.ESRCH:
             answer = _hand_over(name, deadline)
             if answer == errno.EBUSY:  # another thread of ours came first
@@ -53,6 +54,18 @@ def attach(mapped: int) -> bool:
         log.debug("mappings are observed, not attached: %s", error)
         return False
     return True
+
+
+def _extend(device: int, deadline: float) -> tuple[str, int]:
+    """Have what is mapped since attached, too; returns the name of the socket and an errno."""
+    known = _names.get(device)
+    if known is not None:
+        try:
+            return known, ask(known, _ATTACH, [], deadline)
+        except ConnectionRefusedError:  # of a daemon that is gone
+            pass
+    name = _names[device] = socket_name(device)
+    return name, ask(name, _ATTACH, [], deadline)
 
 
 def _hand_over(name: str, deadline: float) -> int:

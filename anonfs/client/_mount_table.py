@@ -91,6 +91,7 @@ def mounts_of_device(device: int) -> list[Path]:
 def mount_of(path: str | os.PathLike[str]) -> Path | None:
     """The mountpoint of the anonfs that ``path`` lies in, or None where it lies in no anonfs."""
     resolved = Path(os.path.realpath(path))
-    around = [mount for mount in _mount_table() if resolved.is_relative_to(mount.point)]
-    nearest = max(around, key=lambda mount: len(mount.point.parts), default=None)
+    mounts = {mount.point: mount for mount in _mount_table()}
+    around = (mounts.get(place) for place in (resolved, *resolved.parents))
+    nearest = next(filter(None, around), None)
     return nearest.point if nearest and nearest.fs_type == FS_TYPE else None

@@ -66,6 +66,7 @@ class Discarding:
                 self._stopping.settle(info)
                 with self._lock:
                     self._fronts.restore(inode)
+                self._fronts.forget_attributes(inode.ino)
         finally:
             with self._lock:
                 self._cloning.let_go()

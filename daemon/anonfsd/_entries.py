@@ -1,7 +1,8 @@
 """Inodes as the kernel wants to hear of them.
 
-Attributes of files are not cached by the kernel (a mapping changes mtime and blocks without its
-knowing), those of everything else are, and names are: nothing changes them but its own requests.
+The kernel caches names and attributes: nothing changes them but its own requests, after which it
+asks anew where it has to. That holds for a mapping's stores, too, once they are written back. Where
+the daemon changes an inode by itself it says so, see `Unloading.forget_attributes`.
 """
 
 from pyfuse3 import EntryAttributes, InodeT, ModeT
@@ -20,8 +21,7 @@ def attributes(inode: Inode) -> EntryAttributes:
     entry = EntryAttributes()
     entry.st_ino = InodeT(inode.ino)
     entry.generation = 0
-    entry.entry_timeout = _CACHED
-    entry.attr_timeout = 0 if inode.is_regular else _CACHED
+    entry.entry_timeout = entry.attr_timeout = _CACHED
     entry.st_mode = ModeT(inode.mode)
     entry.st_nlink = inode.nlink
     entry.st_uid = inode.uid

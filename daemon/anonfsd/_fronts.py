@@ -76,10 +76,20 @@ class Handed(NamedTuple):
 
 
 class Fronts:
-    """Makes overlays of files of the mount with that ``device`` number."""
+    """Makes overlays of files of the mount with that ``device`` number.
 
-    def __init__(self, filesystem: FileSystem, lock: EngineLock, device: tuple[int, int]) -> None:
+    ``forget_attributes`` has the kernel forget those of an inode, see `Unloading`.
+    """
+
+    def __init__(
+        self,
+        filesystem: FileSystem,
+        lock: EngineLock,
+        device: tuple[int, int],
+        forget_attributes: Callable[[int], None],
+    ) -> None:
         self._filesystem = filesystem
+        self.forget_attributes = forget_attributes
         self._lock = lock
         self._device = os.makedev(*device)
         self._own_closer = Closer("overlays-closer")
@@ -162,6 +172,8 @@ class Fronts:
                     close(descriptor, uid)
                 if not kept:
                     self.discard(handed.front, uid)
+        for inode in inodes:
+            self.forget_attributes(inode.ino)
 
     def _front(self, descriptor: int, uid: int) -> FrontFile:
         _require_access(descriptor, os.O_WRONLY)

@@ -1,9 +1,10 @@
 """The request handlers: each translates a request, makes one call, translates back.
 
 Those of page faults, READ and WRITE, are not here: see `Requests`. A handler that does not wait
-runs without a break; one that waits does so in `Rings` or in a thread of `Paging` or `Reclaim`,
-which look again afterwards. Handles and inode numbers come from the kernel, yet are
-checked: a wrong one is answered with an errno.
+runs without a break, for `AtOnce` in the thread that received the request, with no event loop; one
+that waits does so in `Rings` or in a thread of `Paging` or `Reclaim`, which look again afterwards.
+Handles and inode numbers come from the kernel, yet are checked: a wrong one is answered with an
+errno.
 """
 
 import contextlib

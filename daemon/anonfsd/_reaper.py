@@ -12,14 +12,14 @@ has no area for certain, and needs no look: a daemon that cannot see the process
 waits for that.
 
 The kernel holds names that it looked up, so it is told of each; that takes the lock of the
-directory, under which another may be waiting for the event loop, so it is for a thread.
+directory, under which another may be waiting for the event loop, so it is for a thread. So it is
+of each file, whose number of links it holds as well.
 """
 
-import contextlib
 import logging
 import os
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import trio
 
@@ -27,6 +27,7 @@ from anonfs.inspection import NEVER
 from anonfs.units import Ino
 from anonfs.vfs import FileSystem, Inode
 from anonfs.vm import ShareRing
+from anonfsd._alarm import Alarm
 from anonfsd._rings import Rings
 
 __all__ = ["Reaper"]
@@ -39,15 +40,24 @@ _PAUSE = 1.0
 
 
 class Reaper:
-    """Reaps files of ``filesystem``, whose mount is connected by ``device``."""
+    """Reaps files of ``filesystem``, whose mount is connected by ``device``.
 
-    def __init__(self, filesystem: FileSystem, rings: Rings, device: int) -> None:
+    ``forget_attributes`` has the kernel forget those of an inode, see `Unloading`.
+    """
+
+    def __init__(
+        self,
+        filesystem: FileSystem,
+        rings: Rings,
+        device: int,
+        forget_attributes: Callable[[int], None],
+    ) -> None:
         self._filesystem = filesystem
         self._rings = rings
         self._device = device
+        self._forget_attributes = forget_attributes
         self._due: dict[Ino, Inode] = {}
-        self._wanted = trio.Event()
-        self._token: trio.lowlevel.TrioToken | None = None
+        self._wanted = Alarm()
         self._limiter = trio.CapacityLimiter(1)
         self._sees_all = os.geteuid() == 0
         filesystem.reaping.on_due = self._note
@@ -55,21 +65,13 @@ class Reaper:
     def _note(self, inode: Inode) -> None:
         """Called with the engine's lock held, by whoever learned of a close."""
         self._due[inode.ino] = inode
-        if self._token is not None:
-            with contextlib.suppress(trio.RunFinishedError):
-                self._token.run_sync_soon(self._wake)
-
-    def _wake(self) -> None:
         self._wanted.set()
 
     async def run(self) -> None:
         """Reap what is due; runs for ever."""
-        self._token = trio.lowlevel.current_trio_token()
-        if self._due:
-            self._wake()
         while True:
             await self._wanted.wait()
-            self._wanted = trio.Event()
+            self._wanted.clear()
             due, self._due = self._due, {}
             try:
                 await self._reap(due)
@@ -84,11 +86,13 @@ class Reaper:
         if self._sees_all and any(inode.opens for inode in due.values()):
             await self._rings.look()
         # Nothing waits until the names are gone: areas cannot come between.
-        names = self._filesystem.unlink_all(filter(self._is_due, due.values()))
+        reaped = [inode for inode in due.values() if self._is_due(inode)]
+        numbers = [inode.ino for inode in reaped if inode.opens]
+        names = self._filesystem.unlink_all(reaped)
         if names:
             log.info("reaped %d names", len(names))
             await trio.to_thread.run_sync(
-                self._forget, names, limiter=self._limiter, abandon_on_cancel=True
+                self._forget, names, numbers, limiter=self._limiter, abandon_on_cancel=True
             )
 
     def _is_due(self, inode: Inode) -> bool:
@@ -103,8 +107,8 @@ class Reaper:
             policy.group in {0, area.group} for area in ShareRing(inode)
         )
 
-    def _forget(self, names: Iterable[tuple[Ino, bytes]]) -> None:
-        """Have the kernel forget what it knows of each name."""
+    def _forget(self, names: Iterable[tuple[Ino, bytes]], numbers: Iterable[Ino]) -> None:
+        """Have the kernel forget what it knows of each name, and of inodes that are open."""
         for parent, name in names:
             size = _INVALIDATE.size + len(name) + 1
             header = _INVALIDATE.pack(size, _NOTIFY_INVAL_ENTRY, 0, parent, len(name), 0)
@@ -114,3 +118,5 @@ class Reaper:
                 pass  # The kernel had not looked it up.
             except OSError as error:
                 log.info("the kernel keeps the name of a reaped file: %s", error)
+        for ino in numbers:
+            self._forget_attributes(ino)

@@ -1,19 +1,22 @@
 """The request threads: they take every request from the kernel and answer page faults themselves.
 
 A READ or WRITE of a file with pages is a page fault or a write-back, and there may be a hundred
-thousand a second, so it is answered at once where it is received. Everything else goes to pyfuse3
-over a socket, which it takes for its device, and what it answers goes from there to the kernel::
+thousand a second, so it is answered at once where it is received. So is what never waits, see
+`AtOnce`. Everything else goes to pyfuse3 over a socket, which it takes for its device, and what it
+answers goes from there to the kernel::
 
     /dev/fuse ──▶ leader ──READ, WRITE──▶ Paging ──▶ /dev/fuse
                     │                                    ▲
                     ├──those of .anonfs/events──▶ EventStreams
+                    │                                    │
+                    ├──LOOKUP, OPEN, CREATE, ...──▶ AtOnce
                     │                                    │
                     └──all others──▶ socket ──▶ pyfuse3 ─┘ (by a thread of its own)
 
 So are FALLOCATE, which pyfuse3 does not know, and the daemon's own opens (`OwnFiles`): nobody else
 needs to know of them, and with FOPEN_NOFLUSH the kernel writes no whole file back when one is
 closed. A SETXATTR of its own means that it has the lock of an inode (`InodeLock`). TMPFILE, which
-pyfuse3 does not know either, is a CREATE of a name that nothing can have, and is passed on as that.
+pyfuse3 does not know either, is a CREATE of a name that nothing can have, and is taken for that.
 
 One thread is the *leader*, which alone waits for requests. A page that is on swap it has read
 meanwhile, asynchronously, and answers when it has come; before it waits for anything else, for
@@ -39,6 +42,7 @@ from collections.abc import Callable, Iterator
 
 from anonfs.mm import OnePageRead
 from anonfs.swap import AsyncReads, aligned_pages
+from anonfsd._at_once import AtOnce, Requester, WaitsError
 from anonfsd._callers import is_own_thread
 from anonfsd._event_streams import EventStreams
 from anonfsd._paging import Paging
@@ -83,6 +87,7 @@ class Requests:
         others: socket.socket,
         paging: Paging,
         events: EventStreams,
+        at_once: AtOnce,
         reads: AsyncReads | None,
         granted: Callable[[int, int], None],
         on_end: Callable[[], None],
@@ -91,6 +96,7 @@ class Requests:
         self._others = others
         self._paging = paging
         self._events = events
+        self._at_once = at_once
         self._granted = granted
         self._lead = _Lead(device, reads)
         self._on_end = on_end
@@ -108,7 +114,7 @@ class Requests:
         self._ended = True
 
     def _serve(self) -> None:
-        neighbours = self._paging, self._events, self._granted, self._lead
+        neighbours = self._paging, self._events, self._at_once, self._granted, self._lead
         worker = _Worker(self._device, self._others, *neighbours)
         try:
             while not self._ended:
@@ -202,6 +208,7 @@ class _Worker:
         others: socket.socket,
         paging: Paging,
         events: EventStreams,
+        at_once: AtOnce,
         granted: Callable[[int, int], None],
         lead: _Lead,
     ) -> None:
@@ -209,6 +216,7 @@ class _Worker:
         self._others = others
         self._paging = paging
         self._events = events
+        self._at_once = at_once
         self._granted = granted
         self._lead = lead
         self._leads = False
@@ -226,7 +234,7 @@ class _Worker:
         self._leads = True
         try:
             while self._leads and not ended():
-                self._take()
+                self._take(ended)
         finally:
             self.let_lead()
 
@@ -245,31 +253,40 @@ class _Worker:
             self._leads = False
             self._lead.lock.release()
 
-    def _take(self) -> None:
+    def _take(self, ended: Callable[[], bool]) -> None:
         if not self._lead.may_take():
             self._answer_reads(wait=False)
+        size = self._receive()
+        if size and not ended():
+            self._answer(size)
+
+    def _receive(self) -> int:
+        """The size of a request that has been taken; 0 if there was none."""
         try:
-            size = os.readv(self._device, self._message)
+            return os.readv(self._device, self._message)
         except OSError as error:
             if error.errno == errno.EAGAIN:
                 self._answer_reads(wait=True)
-                return
+                return 0
             # Withdrawn before it was read.
             if error.errno in {errno.ENOENT, errno.EINTR}:
-                return
+                return 0
             raise
-        _, opcode, unique, ino, uid, _, pid = _IN.unpack_from(self._header)
-        self._unique = unique
+
+    def _answer(self, size: int) -> None:
+        _, opcode, self._unique, ino, uid, gid, pid = _IN.unpack_from(self._header)
+        if opcode == _TMPFILE:
+            opcode = _CREATE
+            _OPCODE.pack_into(self._header, _OPCODE_AT, opcode)
         if opcode in {_READ, _WRITE} and self._paging.serves(ino):
             self._answer_fault(opcode, ino)
         elif self._events.serves(opcode, ino):
-            self._events.take(opcode, unique, uid, memoryview(self._header)[_IN_SIZE:])
+            self._events.take(opcode, self._unique, uid, memoryview(self._header)[_IN_SIZE:])
         elif opcode == _FALLOCATE:
             self._allocate(ino)
-        elif opcode == _TMPFILE:
-            _OPCODE.pack_into(self._header, _OPCODE_AT, _CREATE)
-            self._pass_on(size)
-        elif not self._answer_own(opcode, pid):
+        elif not self._answer_own(opcode, pid) and not self._answer_at_once(
+            opcode, ino, Requester(uid, gid, pid), size
+        ):
             self._pass_on(size)
 
     def _answer_own(self, opcode: int, pid: int) -> bool:
@@ -285,6 +302,23 @@ class _Worker:
             self._granted(self._unique, pid)
         else:
             return False
+        return True
+
+    def _answer_at_once(self, opcode: int, ino: int, requester: Requester, size: int) -> bool:
+        """Answer what does not wait; False if somebody else does."""
+        if not self._at_once.serves(opcode, ino):
+            return False
+        body = memoryview(self._header)[_IN_SIZE:size]
+        if size > _FAULT_SIZE:
+            body = memoryview(b"".join((body, self._payload[: size - _FAULT_SIZE])))
+        try:
+            error, answer = self._at_once.answer(opcode, ino, requester, body)
+        except WaitsError:
+            return False
+        if error:
+            self._reply_error(error)
+        elif answer is not None:
+            self.reply(answer)
         return True
 
     def _answer_reads(self, *, wait: bool) -> None:

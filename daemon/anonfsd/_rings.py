@@ -7,8 +7,8 @@ what happens              with the proc connector      without
 ========================  ===========================  =========================================
 fork, exec, exit          a look at those processes    the background pass
 a file is opened          the pass, at the openers     the pass
-a descriptor is closed    a look at who opened it,     the pass
-                          and the pass
+a descriptor is closed    soon a look at who opened    the pass
+                          it, and the pass
 last RELEASE              no look: the last mapping has gone
 ========================  ===========================  =========================================
 
@@ -16,6 +16,12 @@ The background pass looks soon after a descriptor was opened or closed and other
 rarely, never for more than a small share of the time. It is needed with events, too: mmap and
 munmap make none, and a descriptor may come from anywhere. Looks come one after the other, whoever
 asks for them, so that each is an update of the one before.
+
+A look takes the processor, and the address space of whom it looks at, from who is just going on
+after a close: so it comes a moment later, and for no more than a small share of the time as well.
+What is noted is so with the engine's lock held, by whatever thread.
+
+    measured, making and unmaking segments of a page with a look at each close: 3.1 ms, else 1.7
 """
 
 import errno
@@ -29,6 +35,7 @@ from anonfs.errors import AnonfsError
 from anonfs.units import Ino
 from anonfs.vfs import FileSystem, Inode
 from anonfs.vm import AddressSpaces, ProcessMaps, SharedOperations, ShareRing, VmOperations
+from anonfsd._alarm import Alarm
 from anonfsd._attachments import Attachments
 from anonfsd._changed_processes import ChangedProcesses
 from anonfsd._proc_events import ProcConnector
@@ -43,6 +50,7 @@ log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 _SOON = 0.2
+_AFTER_CLOSE = 0.005
 _SELDOM = 30.0
 _LOOK_SECONDS = 5.0
 _LOOK_THREADS = 8
@@ -69,7 +77,9 @@ class Rings:
         self._lock = trio.Lock()
         self._counting_dirty = trio.Lock()
         self._begun = self._done = self._failed = 0
-        self._changed = trio.Event()
+        self._changed = Alarm()
+        self._closed = Alarm()
+        self._closers: set[int] = set()
         self._anybody = True
         # Looks come one after the other: more threads than one are for those that are stuck.
         self._limiter = trio.CapacityLimiter(_LOOK_THREADS)
@@ -170,7 +180,8 @@ class Rings:
     def note_close(self, opener: int) -> None:
         """Somebody closed a descriptor of what ``opener`` opened, maybe since it is mapped."""
         if self._told and opener in self.processes.openers and not self.spaces.is_exact(opener):
-            self.processes.add(opener)
+            self._closers.add(opener)
+            self._closed.set()
         self.note_change()
 
     def note_change(self) -> None:
@@ -190,6 +201,7 @@ class Rings:
         self._told = True
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._look_at_changed)
+            nursery.start_soon(self._look_at_closers)
             try:
                 while True:
                     await trio.lowlevel.wait_readable(connector)
@@ -221,6 +233,20 @@ class Rings:
             finally:
                 changed.done()
 
+    async def _look_at_closers(self) -> None:
+        while True:
+            await self._closed.wait()
+            await trio.sleep(_AFTER_CLOSE)
+            self._closed.clear()
+            closers, self._closers = self._closers, set()
+            begin = trio.current_time()
+            try:
+                await self._look_at(closers)
+            except OSError as error:
+                log.info("the rings are behind: %s", error)
+                self.note_change()
+            await trio.sleep(_DUTY * (trio.current_time() - begin))
+
     async def look_now_and_then(self) -> None:
         """The background pass; runs for ever."""
         pause = _SOON
@@ -228,7 +254,7 @@ class Rings:
             with trio.move_on_after(pause):
                 await self._changed.wait()
                 pause = _SOON
-            self._changed = trio.Event()
+            self._changed.clear()
             if not self._filesystem.opens:
                 pause = _SELDOM
                 continue

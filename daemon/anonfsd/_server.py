@@ -21,6 +21,7 @@ from anonfs.swap import SwapArea
 from anonfs.units import format_size
 from anonfs.vfs import FileSystem, NewInode, path_of
 from anonfs.vm import EventLog, MappedInode, ShareRing, ToldOperations
+from anonfsd._at_once import AtOnce
 from anonfsd._attach_server import AttachServer
 from anonfsd._attachments import Attachments
 from anonfsd._audience import Audience
@@ -139,7 +140,7 @@ class _Server:
         self._tuning = Tuning(mounted.device)
         files = OwnFiles(mounted, self._tuning)
         self._operations = operations = TreeOperations(self._filesystem, self._end_soon)
-        unloading = Unloading(device, files)
+        self._unloading = unloading = Unloading(device, files)
         self._inode_locks = inode_lock, clone_lock = [InodeLock(device, files) for _ in range(2)]
         operations.reclaim = self._reclaim = Reclaim(
             self._filesystem, self.lock, budget, unloading, files, inode_lock, operations, told
@@ -158,7 +159,9 @@ class _Server:
             FrontThreads(),
         )
         self._locking = Locking(self._filesystem, self.lock, self._reclaim, paging.perform)
-        self._fronts = Fronts(self._filesystem, self.lock, mounted.device)
+        self._fronts = Fronts(
+            self._filesystem, self.lock, mounted.device, unloading.forget_attributes
+        )
         stopping = Stopping(self.lock, paging, self._reclaim, unloading)
         operations.cloning = cloning = Cloning(
             self._filesystem,
@@ -172,8 +175,9 @@ class _Server:
         )
         self._discarding = Discarding(self._fronts, self.lock, stopping, clone_lock, cloning)
         reads = swap.async_reads(_READS)
+        at_once = AtOnce(operations, self.lock)
         self._connection = Connection(
-            device, self._operations, paging, self._events, reads, self._grant
+            device, operations, paging, self._events, at_once, reads, self._grant
         )
 
     @property
@@ -268,7 +272,8 @@ class _Server:
         async with trio.open_nursery() as nursery:
             await nursery.start(self._follow_processes, rings, rings.attachments is not None)
             nursery.start_soon(rings.look_now_and_then)
-            nursery.start_soon(Reaper(self._filesystem, rings, self._device).run)
+            forget = self._unloading.forget_attributes
+            nursery.start_soon(Reaper(self._filesystem, rings, self._device, forget).run)
             nursery.start_soon(self._operations.watch.run)
             nursery.start_soon(self._populate)
             nursery.start_soon(self._end_events_when_unmounted)

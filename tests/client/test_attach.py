@@ -3,6 +3,7 @@
 import os
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -44,6 +45,32 @@ def test_nobody_inherits_a_userfaultfd_that_is_handed_over(
     forks[0].join()
     eventually(lambda: bool(statuses), "the child has ended")
     assert statuses == [0]
+
+
+def test_the_socket_is_looked_for_once_and_again_when_nobody_answers(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    sockets, looks = ["@one"], []
+
+    def ask(name: str, _request: bytes, _descriptors: list[int], _deadline: float) -> int:
+        if name != sockets[-1]:
+            raise ConnectionRefusedError
+        return 0
+
+    def socket_name(_device: int) -> str:
+        looks.append(sockets[-1])
+        return sockets[-1]
+
+    monkeypatch.setattr(_attach, "ask", ask)
+    monkeypatch.setattr(_attach, "socket_name", socket_name)
+    monkeypatch.setattr(_attach, "_names", {})
+    directory = os.open(tmp_path, os.O_RDONLY)
+    assert _attach.attach(directory)
+    assert _attach.attach(directory)
+    sockets.append("@another")
+    assert _attach.attach(directory)
+    os.close(directory)
+    assert looks == ["@one", "@another"]
 
 
 def _is_userfaultfd(descriptor: int) -> bool:

@@ -35,17 +35,24 @@ def test_tasks_are_run_side_by_side() -> None:
 
 
 def test_what_is_late_is_told_so_and_others_are_not_in_the_way() -> None:
-    threads = FrontThreads(seconds=0.05)
+    threads = FrontThreads(seconds=0.5)
     gate = threading.Event()
     late: list[int] = []
+    begun: list[int] = []
     done: list[int] = []
 
     def run(number: int) -> None:
+        begun.append(number)
         gate.wait(10)
         done.append(number)
 
-    for number in range(2 * _THREADS):  # the last ones are never begun
-        threads.submit(_OURS, partial(run, number), partial(late.append, number))
+    def submit(numbers: range) -> None:
+        for number in numbers:
+            threads.submit(_OURS, partial(run, number), partial(late.append, number))
+
+    submit(range(_THREADS))
+    soon(lambda: len(begun) == _THREADS)
+    submit(range(_THREADS, 2 * _THREADS))  # they are never begun
     soon(lambda: len(late) == 2 * _THREADS)
     assert _refusal(threads, _OURS) == "EIO"
     other = threading.Event()

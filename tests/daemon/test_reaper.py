@@ -31,10 +31,11 @@ class Scene:
         self.inode = self.make(b"a", Reap("last-area"))
         self.looks: list[Callable[[], object]] = []
         self.told, self.device = os.pipe2(os.O_NONBLOCK)
+        self.stale: list[int] = []
         rings = cast("Rings", SimpleNamespace(look=self._look))
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(os, "geteuid", lambda: 0)
-            self.reaper = Reaper(self.filesystem, rings, self.device)
+            self.reaper = Reaper(self.filesystem, rings, self.device, self.stale.append)
 
     def make(self, name: bytes, policy: Reap) -> Inode:
         inode = self.filesystem.make(ROOT, name, NewInode(0o100644, 0, 0))
@@ -103,6 +104,7 @@ def test_the_last_close_takes_the_name_and_the_kernel_hears_of_it(scene: Scene) 
     scene.run()
     assert scene.names() == []
     assert scene.forgotten() == [b"a"]
+    assert scene.stale == [scene.inode.ino]
     assert scene.inode.opens == 1
 
 
@@ -130,7 +132,9 @@ def test_who_does_not_see_everybody_waits_for_the_last_release(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    reaper = Reaper(scene.filesystem, cast("Rings", SimpleNamespace()), scene.device)
+    reaper = Reaper(
+        scene.filesystem, cast("Rings", SimpleNamespace()), scene.device, scene.stale.append
+    )
     SharedOperations().close(scene.area(scene.inode))
     scene.run(reaper)
     assert scene.names() == [b"a"]

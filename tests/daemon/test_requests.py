@@ -16,15 +16,25 @@ import pytest
 
 from anonfs.swap import AsyncReads
 from anonfs.units import PAGE_SIZE
+from anonfsd._at_once import Requester, WaitsError
 from anonfsd._connection import _widen
 from anonfsd._paging import Receiver
 from anonfsd._requests import Requests
 from tests.daemon.paged import soon
 
-_GETATTR, _OPEN, _READ, _WRITE, _RELEASE, _SETXATTR, _INTERRUPT = 3, 14, 15, 16, 18, 21, 36
+_FORGET, _GETATTR, _OPEN, _READ, _WRITE, _RELEASE, _SETXATTR, _INTERRUPT = (
+    2,
+    3,
+    14,
+    15,
+    16,
+    18,
+    21,
+    36,
+)
 _FSYNC = 20
 _FALLOCATE = 43
-_FILE, _OTHER, _EVENTS = 7, 8, 9
+_FILE, _OTHER, _EVENTS, _AT_ONCE = 7, 8, 9, 10
 _SECONDS = 20
 
 
@@ -105,6 +115,22 @@ class FakeEvents:
         self.taken.append((opcode, unique, uid, bytes(body)))
 
 
+class FakeAtOnce:
+    """Serves one inode: answers with what it was asked, FORGET not at all, FSYNC never at once."""
+
+    def serves(self, _opcode: int, ino: int) -> bool:
+        return ino == _AT_ONCE
+
+    def answer(
+        self, opcode: int, _ino: int, requester: Requester, body: memoryview
+    ) -> tuple[int, bytes | None]:
+        if opcode == _FSYNC:
+            raise WaitsError
+        if opcode == _FORGET:
+            return 0, None
+        return (errno.ENOENT, None) if not body else (0, b"%d " % requester.pid + body)
+
+
 class Kernel:
     """The other end of the device, and of the socket to pyfuse3."""
 
@@ -124,6 +150,7 @@ class Kernel:
         self.ended = threading.Event()
         paging: Any = self.paging
         events: Any = self.events
+        at_once: Any = FakeAtOnce()
         before = set(threading.enumerate())
         self.granted: list[int] = []
         self.requests = Requests(
@@ -131,6 +158,7 @@ class Kernel:
             self._ours,
             paging,
             events,
+            at_once,
             reads,
             lambda unique, _: self.granted.append(unique),
             self.ended.set,
@@ -216,6 +244,19 @@ def test_an_allocation(kernel: Kernel) -> None:
     assert kernel.paging.allocated == [(_FILE, 4096, 100, 1)]
     kernel.paging.error = errno.EOPNOTSUPP
     assert kernel.call(_FALLOCATE, body) == (errno.EOPNOTSUPP, b"")
+
+
+# -- what never waits ----------------------------------------------------------------------
+
+
+def test_what_is_answered_at_once(kernel: Kernel) -> None:
+    assert kernel.call(_GETATTR, b"short", _AT_ONCE, pid=3) == (0, b"3 short")
+    assert kernel.call(_GETATTR, b"", _AT_ONCE) == (errno.ENOENT, b"")
+    long = os.urandom(4000)
+    kernel.send(_FORGET, b"not answered", _AT_ONCE)
+    assert kernel.call(_GETATTR, long, _AT_ONCE) == (0, b"0 " + long)
+    message = kernel.send(_FSYNC, long, _AT_ONCE)
+    assert kernel.pyfuse.recv(1 << 20) == message
 
 
 # -- the daemon's own files ----------------------------------------------------------------
@@ -404,7 +445,8 @@ def _run_out(device: int) -> None:
     paging: Any = FakePaging()
     before = set(threading.enumerate())
     events: Any = FakeEvents()
-    Requests(device, ours, paging, events, None, print, ended.set).start()
+    at_once: Any = FakeAtOnce()
+    Requests(device, ours, paging, events, at_once, None, print, ended.set).start()
     assert ended.wait(_SECONDS)
     theirs.close()
     for thread in set(threading.enumerate()) - before:

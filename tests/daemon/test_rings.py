@@ -256,6 +256,33 @@ def test_a_close_is_a_look_at_the_opener(fs: FileSystem, proc: FakeProc, opened:
     assert proc.asked == [[10]]
 
 
+def test_closes_that_follow_each_other_are_looked_at_together(
+    fs: FileSystem, proc: FakeProc, opened: Inode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rings = Rings(fs, DEVICE)
+    without_a_thread(rings, proc, monkeypatch)
+    proc.map(10, opened.ino)
+    connector = QuietConnector()
+
+    async def script() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(rings.follow, cast("ProcConnector", connector))
+            await trio.testing.wait_all_tasks_blocked()
+            rings.note_open(10)
+            for _ in range(100):
+                rings.note_close(10)
+                await trio.sleep(0.001)
+            proc.shown.clear()
+            rings.note_close(10)
+            await trio.sleep(1)
+            nursery.cancel_scope.cancel()
+
+    run(script, trio.testing.MockClock(autojump_threshold=0))
+    connector.close()
+    assert 10 <= len(proc.asked) <= 25
+    assert len(ShareRing(opened)) == 0, "the last close was looked at, too"
+
+
 def test_without_an_open_file_there_is_nothing_to_look_for(fs: FileSystem, proc: FakeProc) -> None:
     rings = Rings(fs, DEVICE)
 

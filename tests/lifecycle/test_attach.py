@@ -306,7 +306,7 @@ def test_files_that_cannot_be_closed_take_no_more_than_their_share(own_mount: Mo
     name = _socket_name(own_mount.path)
     with Mounted() as hanging:
         fd = os.open(hanging.path / "f", os.O_CREAT | os.O_RDWR)
-        os.kill(hanging.process.pid, signal.SIGSTOP)
+        hanging.hang()
         try:
             answers = [_ask(name, b"attach", fd, fd) for _ in range(20)]
         finally:

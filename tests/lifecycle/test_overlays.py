@@ -290,7 +290,7 @@ def test_a_front_that_does_not_answer_is_in_nobody_elses_way(
     path, other = mounted.path / "over", mounted.path / "other"
     overlay(below.path / "front", path)
     connect(below.path).swap_out("front")
-    os.kill(below.process.pid, signal.SIGSTOP)
+    below.hang()
     try:
         readers = [Child(_read, path, 4 * page) for page in range(12)]
         writers = [Child(_write_a_byte, path, 80 + page) for page in range(12)]

@@ -163,6 +163,11 @@ class Mounted:
         """What the daemon has logged up to now."""
         return self._log.read_text(encoding="utf-8", errors="replace")
 
+    def hang(self) -> None:
+        """Stop the daemon, and return when each of its threads has stopped."""
+        self.process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self.process.pid, os.WSTOPPED)
+
     def responds(self, seconds: float = 10.0) -> bool:
         """Whether the mount answers a statfs in time."""
         probe = subprocess.Popen(

@@ -68,14 +68,14 @@ def fusectl() -> None:
 
 @pytest.mark.usefixtures("fusectl")
 def test_a_daemon_that_hangs_is_ended(fragile: Mounted) -> None:
-    fragile.process.send_signal(signal.SIGSTOP)
+    fragile.hang()
     assert fragile.stop()[-3:] == ["connection aborted", "killed", "unmounted"]
     assert _nothing_left(fragile)
 
 
 @pytest.mark.usefixtures("fusectl")
 def test_whoever_waits_for_a_daemon_that_hangs_is_freed(fragile: Mounted) -> None:
-    fragile.process.send_signal(signal.SIGSTOP)
+    fragile.hang()
     assert not fragile.responds(0.2)
     assert "connection aborted" in fragile.stop()
     assert _nothing_left(fragile)
@@ -173,7 +173,7 @@ def _be_a_test_run() -> None:
     """Tell of a mount whose daemon hangs, and wait to be killed."""
     with Mounted() as mounted:
         assert mounted._guard is not None
-        mounted.process.send_signal(signal.SIGSTOP)
+        mounted.hang()
         pids = f"{mounted._guard.pid} {mounted.process.pid}"
         sys.stdout.write(f"{pids} {mounted.workplace}\n")
         sys.stdout.flush()
