@@ -9,6 +9,7 @@ from anonfs.errors import AnonfsError
 from anonfs.units import PAGE_SIZE
 from anonfs.vfs import Inode, overlay
 from anonfsd._front_threads import FrontThreads
+from anonfsd._reclaim import Reclaim
 from tests.daemon.paged import FakeReceiver, Paged, soon
 from tests.daemon.test_putting_off import SlowStore
 from tests.mm.engine import page
@@ -138,3 +139,11 @@ def test_what_was_promised_for_a_hole_is_given_back() -> None:
     soon(lambda: file.promised == _PAGES - 5)
     paged.check()
     paged.close()
+
+
+def test_a_hole_does_not_wait_for_reclaim_that_is_behind(
+    paged: Paged, file: Inode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Reclaim, "is_behind", property(lambda _: True))
+    assert _answer(_punch(paged, file, 5, 3 * PAGE_SIZE)) == 0
+    assert paged.memory.counters.throttled == 0
