@@ -155,10 +155,12 @@ class Punching:
         def complete(late: AtFront) -> int:
             try:
                 with self._lock, self._edges_writable(hole, late):
-                    pass
+                    # Who was told that it failed goes on, and may write where it was to be.
+                    late.taken = not late.expired
             except Exception as error:  # noqa: BLE001  as in `_serve`
                 return errno_for(self._failing, "punch", error)
-            self._wanted.put(hole)
+            if late.taken:
+                self._wanted.put(hole)
             return 0
 
         self._putting_off.put_off(hole.info, hole.pages, hole.waiting, complete)
