@@ -163,7 +163,9 @@ class Punching:
                 self._wanted.put(hole)
             return 0
 
-        self._putting_off.put_off(hole.info, hole.pages, hole.waiting, complete)
+        # The kernel reads no page meanwhile, so none of the others has to be kept from reclaim.
+        first, _ = hole.pages
+        self._putting_off.put_off(hole.info, (first, 1), hole.waiting, complete)
 
 
 def _within(offset: int, size: int, end: int) -> tuple[int, int]:
