@@ -114,9 +114,14 @@ class Punching:
 
     def _make(self, hole: _Hole) -> bool:
         """Make ``hole``; False if a front has to be waited for first, which has been begun."""
+        inode, promising = hole.inode, self._filesystem.promising
+        room = ExitStack()
         try:
             with self._lock:
                 self._making = hole
+                if hole.end > inode.size:
+                    # What fails for want of room leaves all as it was.
+                    room.enter_context(promising.writing(inode, hole.end - 1, 1))
                 if hole.size:
                     try:
                         self._punch(hole)
@@ -126,13 +131,14 @@ class Punching:
             if hole.size:
                 with self._reclaim.alone():
                     self._reclaim.unload(hole.info, *hole.pages)
+            with self._lock:
+                if hole.end > inode.size:
+                    self._filesystem.truncate(inode, hole.end)
         finally:
             with self._lock:
                 self._making = None
-        with self._lock:
-            self._filesystem.promising.settle(hole.inode)
-            if hole.end > hole.inode.size:
-                self._filesystem.truncate(hole.inode, hole.end)
+                room.close()
+                promising.settle(inode)
         return True
 
     def _punch(self, hole: _Hole) -> None:

@@ -89,6 +89,7 @@ def test_a_range_of_zeros_makes_a_file_larger_or_nothing(paged: Paged, file: Ino
     assert paged.read(file.ino, end - 2, 9) == b"x" + bytes(5)
     assert _answer(_punch(paged, file, 0, 1 << 40, _ZERO_RANGE)) == errno.ENOSPC
     assert file.size == end + 4
+    assert paged.read(file.ino, 0, 2) == b"xx", "nothing was changed"
 
 
 def test_what_is_around_a_hole_comes_from_the_front_first(
