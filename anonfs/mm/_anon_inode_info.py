@@ -20,9 +20,13 @@ from anonfs.errors import require
 from anonfs.mm._entry import ZERO_ENTRY, Entries, PageState, exist, states
 from anonfs.mm._front import Front
 from anonfs.mm._leaves import ENTRIES_PER_LEAF, LEAF_SHIFT, Leaves
+from anonfs.mm._ranges import Ranges
 from anonfs.units import Ino, pages_for
 
 __all__ = ["AnonInodeInfo", "Span"]
+
+_ALL = 1 << 62
+"""More pages than there can be."""
 
 
 class Span(NamedTuple):
@@ -32,18 +36,25 @@ class Span(NamedTuple):
     entries: Entries
     position: int
 
+    @property
+    def end(self) -> int:
+        """The page after the last one."""
+        return self.first + self.entries.size
+
 
 class AnonInodeInfo:
     """The page table of the inode ``ino``; ``in_core`` and ``on_swap`` count its pages.
 
     While it is ``locked`` no page in core leaves for swap, see `Memory.lock`. Pages that do not
-    exist show its ``front`` up to byte ``front_end``, see `Front`.
+    exist show its ``front`` up to byte ``front_end``, see `Front`, but for those that are ZERO and
+    those in ``hidden``.
     """
 
     __slots__ = (
         "_pool",
         "front",
         "front_end",
+        "hidden",
         "in_core",
         "ino",
         "leaves",
@@ -59,6 +70,7 @@ class AnonInodeInfo:
         self.locked = False
         self.front: Front | None = None
         self.front_end = 0
+        self.hidden = Ranges()
         self._pool = pool
 
     @property
@@ -106,30 +118,48 @@ class AnonInodeInfo:
 
     def leave_front(self) -> None:
         """Have no front any more."""
-        front, self.front, self.front_end = self.front, None, 0
+        front, self.front = self.front, None
+        self.cut_front(0)
         if front is not None:
             front.put()
 
     @property
     def front_pages(self) -> int:
-        """The pages from 0 on that show the front, unless they exist or are ZERO."""
+        """The pages from 0 on that show the front, unless they exist, are ZERO or hidden."""
         return pages_for(self.front_end)
 
     @property
     def front_shown(self) -> int:
         """How many pages show the front."""
-        spans = self.spans(0, self.front_pages) if self.front_end else ()
-        return self.front_pages - sum(int(np.count_nonzero(span.entries)) for span in spans)
+        end = self.front_pages
+        shown = end - self.hidden.count(0, end)
+        for span in self.spans(0, end) if end else ():
+            shown -= span.entries.size - self.hidden.count(span.first, span.end)
+            shown += int(np.count_nonzero(self.shows_front(span.first, span.entries)))
+        return shown
+
+    def cut_front(self, end: int) -> None:
+        """Show nothing of the front from byte ``end`` on."""
+        self.front_end = min(self.front_end, end)
+        self.hidden.cut(self.front_pages)
+
+    def show_front(self) -> None:
+        """Show all of the front where there are no pages."""
+        if self.front is not None:
+            self.front_end = self.front.size
+            self.hidden.cut(0)
 
     def shows_front(self, first: int, entries: Entries) -> npt.NDArray[np.bool_]:
         """Which of the pages from ``first`` on, which have these ``entries``, show the front."""
         shown: npt.NDArray[np.bool_] = entries == 0
         shown[max(0, self.front_pages - first) :] = False
+        for start, end in self.hidden.within(first, first + entries.size):
+            shown[start - first : end - first] = False
         return shown
 
     def shows_front_at(self, page: int) -> bool:
         """Whether ``page`` shows the front."""
-        return page < self.front_pages and int(self.entries(page, 1)[0]) == 0
+        return bool(self.shows_front(page, self.entries(page, 1))[0])
 
     # -- spans -----------------------------------------------------------------------------
 
@@ -188,7 +218,7 @@ class AnonInodeInfo:
     def runs(self, pages: int) -> Iterator[tuple[int, int, PageState]]:
         """The first ``pages`` pages as runs (first, last, state) of one state, holes included.
 
-        What is ZERO is told as NONE: what it hides is FRONT otherwise.
+        What is ZERO or hidden is told as NONE, what shows the front as FRONT.
         """
         start, state = 0, PageState.NONE
         for first, following in self._changes(pages):
@@ -216,6 +246,11 @@ class AnonInodeInfo:
     def _between(self, first: int, end: int) -> Iterator[tuple[int, PageState]]:
         """The same for pages from ``first`` to before ``end``, of which there are no leaves."""
         shown = min(self.front_pages, end)
+        for start, stop in self.hidden.within(first, shown):
+            if first < start:
+                yield first, PageState.FRONT
+            yield start, PageState.NONE
+            first = stop
         if first < shown:
             yield first, PageState.FRONT
         if max(first, shown) < end:
@@ -237,3 +272,6 @@ class AnonInodeInfo:
         require((in_core, on_swap) == (self.in_core, self.on_swap), "pages miscounted")
         size = self.front.size if self.front is not None else 0
         require(0 <= self.front_end <= size, "a front shows more than it has")
+        self.hidden.check_invariants()
+        hidden = self.hidden.count(0, self.front_pages)
+        require(hidden == self.hidden.count(0, _ALL), "what is hidden is no front")

@@ -11,7 +11,7 @@ The seed wants a page pointer or a swap entry or nothing, in one word with a tag
               store of the inode where there is one
     IN_CORE   tag 1: the frame that holds the page; no checksum
     ON_SWAP   tag 2: the slot that holds the page, and what its bytes add up to
-    ZERO      tag 3, number 0: a hole above a front store, which it hides; reads as zeros
+    ZERO      tag 3, number 0: a page of zeros above a front store, which it hides
 
 A number has 29 bits: 2 TiB of frames, and 2 TiB of swap in all, since the slots of all areas share
 one number space. The checksum lies in the entry and not beside the slot, so a page whose write
@@ -22,8 +22,8 @@ Transitions::
     NONE ──write──▶ IN_CORE ──swap-out──▶ ON_SWAP ──write (loaded first if partial)──▶ IN_CORE
     IN_CORE ──swap-out of zeros, truncate, punch──▶ NONE        ON_SWAP ──truncate, punch──▶ NONE
 
-Where the front store shows it is ZERO that a page of zeros and a punched one become. Neither NONE
-nor ZERO *exists*: it takes no frame and no slot, and is as NONE is to whoever asks.
+Where the front store may show it is ZERO that a page of zeros becomes. Neither NONE nor ZERO
+*exists*: it takes no frame and no slot, and is as NONE is to whoever asks.
 
 A READ changes no entry: the kernel's page cache holds what it was given. Bit 63 stays clear so
 that the words fit a signed numpy type and never turn into floats in arithmetic.

@@ -199,7 +199,7 @@ class PageLoad:
 class FrontLoad:
     """Brings pages that show the front into frames: they are anonymous then. See `Work`.
 
-    A page is left as it is if it is there already or if no frame is free, as `PageLoad` does.
+    A page is left as it is if it is there already, was punched, or if no frame is free.
     """
 
     def __init__(self, memory: "Memory", info: "AnonInodeInfo", pages: list[int]) -> None:
@@ -221,12 +221,12 @@ class FrontLoad:
         return self._front_in.run_at_once(self._buffer, self._rows)
 
     def finish(self) -> None:
-        """Put each page that is not there yet into a frame."""
+        """Put each page that still shows the front into a frame."""
         self._front_in.end()
         if self._info.front is not self._front or self._info.front_end != self._end:
             return
         for page, data in zip(self._pages, self._buffer, strict=True):
-            if self._memory.frames.free and not self._info.entries(page, 1).any():
+            if self._memory.frames.free and self._info.shows_front_at(page):
                 self._memory.store_page(self._info, page, data)
 
     def abandon(self) -> None:

@@ -6,14 +6,15 @@ takes neither frame nor slot, whatever the size of the file, and no entry::
 
     page        0        1        2        3        4        5
     entry     NONE    IN_CORE   ZERO    ON_SWAP   NONE     NONE
-    front     ├───────────────────────────────┤               front_pages: 4
+    front     ├────────────────────────────────────────┤      front_pages: 5
+    hidden                                        ├────┤
     reads     front   frame     zeros   slot     zeros    zeros
 
 ``front_end`` is the byte up to which the front shows. A truncation moves it down and nothing moves
 it up again, but for a discard of all that was changed: what was cut off is zeros ever after.
 
-A hole above the front is ZERO, and so is a page of zeros that leaves core, for NONE would show the
-front.
+A hole above the front is ``hidden``, by its range: it costs nothing by the page. A page of zeros
+that leaves core is ZERO, for NONE would show the front; pages of zeros may lie scattered.
 
 Who reads a page gets what the file has there at that moment. Where the file has become too short,
 the rest of its last page is zeros, and a page beyond is EIO, as a mapping of the file has it.

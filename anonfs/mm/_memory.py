@@ -30,7 +30,6 @@ from anonfs.mm._common import common_pages
 from anonfs.mm._counters import Counters
 from anonfs.mm._cut import PageCut
 from anonfs.mm._entry import (
-    ZERO_ENTRY,
     Entries,
     PageState,
     exist,
@@ -112,6 +111,7 @@ class Memory:
         self.sharing.clone(source, copy, lazy=lazy)
         if source.front is not None:
             self._put_over(copy, source.front, source.front_end)
+            copy.hidden = source.hidden.copy()
         self.infos.add(copy)
         return copy
 
@@ -177,8 +177,7 @@ class Memory:
             AnonfsError: ENOSPC, there are no more leaves; nothing was changed.
         """
         self.clear(info, 0)
-        if info.front is not None:
-            info.front_end = info.front.size
+        info.show_front()
 
     # -- reading ---------------------------------------------------------------------------
 
@@ -449,7 +448,7 @@ class Memory:
         """
         self.clear(info, pages_for(size))
         self.loaded.drop(info, pages_for(size))
-        info.front_end = min(info.front_end, size)
+        info.cut_front(size)
         tail = size & (PAGE_SIZE - 1)
         entry = info.entries(size >> PAGE_SHIFT, 1)
         if not tail or not exist(entry)[0]:
@@ -521,23 +520,12 @@ class Memory:
         # Where the front shows at an edge, nothing to complete, it does so within the hole alone.
         begin = offset >> PAGE_SHIFT if info.shows_front_at(offset >> PAGE_SHIFT) else first
         beyond = end + 1 if stop % PAGE_SIZE and info.shows_front_at(end) else end
-        hidden = min(beyond, info.front_pages)
-        if begin < hidden:
-            self._hide_front(info, begin, hidden - begin)
-        rest = max(first, hidden)
-        if rest < end:
-            self.clear(info, rest, end - rest)
+        if begin < beyond:
+            self.clear(info, begin, beyond - begin)
+            info.hidden.add(begin, min(beyond, info.front_pages))
         for at, length in self.edges(offset, size):
             if exist(info.entries(at >> PAGE_SHIFT, 1))[0]:
                 self.write(info, at, _ZEROS[:length])
-
-    def _hide_front(self, info: AnonInodeInfo, first: int, count: int) -> None:
-        """Let pages that may show the front be ZERO. Raises AnonfsError: ENOSPC, as `punch`."""
-        self.sharing.own(info, first, count)
-        for span in info.spans_for_write(first, count):
-            old = span.entries.copy()
-            span.entries[:] = ZERO_ENTRY
-            self._release(info, old)
 
     def _give_up(self, info: AnonInodeInfo, index: int) -> None:
         """Leave a leaf that is shared to its other owners."""

@@ -326,6 +326,7 @@ class Paging:
         if not data:
             return
         with filesystem.promising.writing(inode, offset, len(data)):
+            self._hold_back_write(thread)
             self._prepare(info, [(offset, len(data))], thread)
             self._memory.write(info, offset, data)
             self._punching.renew(info, offset, len(data))
@@ -342,15 +343,18 @@ class Paging:
         self._memory.counters.writeback_pages += count
         self._reclaim.note_write()
 
+    def _hold_back_write(self, thread: Receiver) -> None:
+        """Let reclaim catch up, for a while at the most."""
+        if self._reclaim.is_behind and self._held < _MOST_HELD:
+            thread.let_lead()
+            self._wait_while(lambda: self._reclaim.is_behind)
+
     def _prepare(self, info: AnonInodeInfo, parts: Parts, thread: Receiver) -> None:
         """See to it that writes find frames, and the rest of the pages they write a part of.
 
         Raises FrontNeededError.
         """
         memory = self._memory
-        if self._reclaim.is_behind and self._held < _MOST_HELD:
-            thread.let_lead()
-            self._wait_while(lambda: self._reclaim.is_behind)
         patience = time.monotonic() + _FAILING_SECONDS
         while True:
             wanted = memory.frames_wanted(info, parts)

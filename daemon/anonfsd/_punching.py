@@ -114,9 +114,14 @@ class Punching:
 
     def _make(self, hole: _Hole) -> bool:
         """Make ``hole``; False if a front has to be waited for first, which has been begun."""
+        inode, promising = hole.inode, self._filesystem.promising
+        room = ExitStack()
         try:
             with self._lock:
                 self._making = hole
+                if hole.end > inode.size:
+                    # What fails for want of room leaves all as it was.
+                    room.enter_context(promising.writing(inode, hole.end - 1, 1))
                 if hole.size:
                     try:
                         self._punch(hole)
@@ -126,13 +131,14 @@ class Punching:
             if hole.size:
                 with self._reclaim.alone():
                     self._reclaim.unload(hole.info, *hole.pages)
+            with self._lock:
+                if hole.end > inode.size:
+                    self._filesystem.truncate(inode, hole.end)
         finally:
             with self._lock:
                 self._making = None
-        with self._lock:
-            self._filesystem.promising.settle(hole.inode)
-            if hole.end > hole.inode.size:
-                self._filesystem.truncate(hole.inode, hole.end)
+                room.close()
+                promising.settle(inode)
         return True
 
     def _punch(self, hole: _Hole) -> None:
@@ -155,13 +161,17 @@ class Punching:
         def complete(late: AtFront) -> int:
             try:
                 with self._lock, self._edges_writable(hole, late):
-                    pass
+                    # Who was told that it failed goes on, and may write where it was to be.
+                    late.taken = not late.expired
             except Exception as error:  # noqa: BLE001  as in `_serve`
                 return errno_for(self._failing, "punch", error)
-            self._wanted.put(hole)
+            if late.taken:
+                self._wanted.put(hole)
             return 0
 
-        self._putting_off.put_off(hole.info, hole.pages, hole.waiting, complete)
+        # The kernel reads no page meanwhile, so none of the others has to be kept from reclaim.
+        first, _ = hole.pages
+        self._putting_off.put_off(hole.info, (first, 1), hole.waiting, complete)
 
 
 def _within(offset: int, size: int, end: int) -> tuple[int, int]:

@@ -43,10 +43,12 @@ class Late:
 class AtFront(Late):
     """The receiver of a request that may wait for a front.
 
-    Once it has ``expired`` nobody waits for it.
+    Once it has ``expired`` nobody waits for it. It does not if it was ``taken`` before, with the
+    lock held, by somebody who answers it after that.
     """
 
     expired = False
+    taken = False
 
 
 class PuttingOff:
@@ -86,9 +88,11 @@ class PuttingOff:
             end()
 
         def late() -> None:
-            receiver.expired = True
+            with self._lock:
+                receiver.expired = not receiver.taken
             end()
-            waiting.reply_error(errno.EIO)
+            if receiver.expired:
+                waiting.reply_error(errno.EIO)
 
         self._threads.submit(info.front.store.domain, run, late, size)
         self._loaded.hold(info, *pages, 1)

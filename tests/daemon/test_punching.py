@@ -6,9 +6,13 @@ from collections.abc import Iterator
 import pytest
 
 from anonfs.errors import AnonfsError
+from anonfs.mm import AnonInodeInfo, Parts
 from anonfs.units import PAGE_SIZE
 from anonfs.vfs import Inode, overlay
 from anonfsd._front_threads import FrontThreads
+from anonfsd._paging import Receiver
+from anonfsd._putting_off import AtFront
+from anonfsd._reclaim import Reclaim
 from tests.daemon.paged import FakeReceiver, Paged, soon
 from tests.daemon.test_putting_off import SlowStore
 from tests.mm.engine import page
@@ -85,6 +89,7 @@ def test_a_range_of_zeros_makes_a_file_larger_or_nothing(paged: Paged, file: Ino
     assert paged.read(file.ino, end - 2, 9) == b"x" + bytes(5)
     assert _answer(_punch(paged, file, 0, 1 << 40, _ZERO_RANGE)) == errno.ENOSPC
     assert file.size == end + 4
+    assert paged.read(file.ino, 0, 2) == b"xx", "nothing was changed"
 
 
 def test_what_is_around_a_hole_comes_from_the_front_first(
@@ -138,3 +143,36 @@ def test_what_was_promised_for_a_hole_is_given_back() -> None:
     soon(lambda: file.promised == _PAGES - 5)
     paged.check()
     paged.close()
+
+
+def test_nothing_is_made_once_it_was_said_to_have_failed(
+    paged: Paged, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The front comes in time, but then there is no room for what came until it is too late."""
+    store, over, other = SlowStore(), paged.file(b"over"), paged.file(b"other", pages=1)
+    store.gate.set()
+    with paged.lock:
+        overlay(paged.filesystem, over, store, _PAGES * PAGE_SIZE)
+    monkeypatch.setattr(paged.paging._putting_off, "_threads", FrontThreads(seconds=0.05))
+    prepare = paged.paging._prepare
+
+    def slowly(info: AnonInodeInfo, parts: Parts, thread: Receiver) -> None:
+        prepare(info, parts, thread)
+        while isinstance(thread, AtFront) and not thread.expired:
+            paged.reclaim.room.wait(0.01)
+
+    monkeypatch.setattr(paged.paging._punching, "_prepare", slowly)
+    assert _answer(_punch(paged, over, PAGE_SIZE + 1, 5)) == errno.EIO
+    soon(lambda: not paged.paging._putting_off._threads._domains[store.domain].stuck)
+    assert _answer(_punch(paged, other, 0, PAGE_SIZE)) == 0, "all that was wanted before is made"
+    assert paged.read(over.ino, PAGE_SIZE, PAGE_SIZE) == page("B"), "and this was not"
+    with paged.lock:
+        paged.filesystem.unlink(1, b"over")
+
+
+def test_a_hole_does_not_wait_for_reclaim_that_is_behind(
+    paged: Paged, file: Inode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Reclaim, "is_behind", property(lambda _: True))
+    assert _answer(_punch(paged, file, 5, 3 * PAGE_SIZE)) == 0
+    assert paged.memory.counters.throttled == 0

@@ -199,6 +199,7 @@ class OverlayMachine(RuleBasedStateMachine):
         kinds = list(state.values())
         assert kinds.count(PageState.IN_CORE) == info.in_core
         assert kinds.count(PageState.ON_SWAP) == info.on_swap
+        assert kinds.count(PageState.FRONT) == info.front_shown
         last = max((p for p, kind in state.items() if kind is PageState.FRONT), default=-1)
         assert last < pages_for(info.front_end)
 
@@ -282,4 +283,24 @@ def test_what_is_loaded_for_a_write_is_not_of_the_front_before() -> None:
     assert old.closed == 1
     memory.delete(info)
     memory.check_invariants()
+    image.close()
+
+
+def test_a_hole_above_a_huge_front_costs_nothing_by_the_page() -> None:
+    image = Image(4)
+    memory = Memory(image, SwapArea(FaultyStore(4)))
+    info, end = memory.create(Ino(1)), _BASE + (1 << 50)
+    memory.overlay(info, BytesStore(_FRONT), end)
+    sync.write(memory, info, 1 << 40, b"x" * PAGE_SIZE)
+    sync.punch(memory, info, _BASE + 2 * PAGE_SIZE, end)
+    assert (memory.leaves.live, memory.frames.used, info.allocated) == (0, 0, 0)
+    copy = memory.clone(info, Ino(2), lazy=True)
+    memory.discard(info)
+    assert info.front_shown == pages_for(end)
+    assert copy.front_shown == 512
+    assert list(copy.runs(600)) == [(0, 511, PageState.FRONT), (512, 599, PageState.NONE)]
+    assert sync.read(memory, copy, 1 << 49, 9) == bytes(9)
+    memory.check_invariants()
+    for overlay in (info, copy):
+        memory.delete(overlay)
     image.close()
