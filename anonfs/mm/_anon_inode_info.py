@@ -17,16 +17,13 @@ import numpy as np
 import numpy.typing as npt
 
 from anonfs.errors import require
-from anonfs.mm._entry import ZERO_ENTRY, Entries, PageState, exist, states
+from anonfs.mm._entry import Entries, PageState, states
 from anonfs.mm._front import Front
 from anonfs.mm._leaves import ENTRIES_PER_LEAF, LEAF_SHIFT, Leaves
 from anonfs.mm._ranges import Ranges
 from anonfs.units import Ino, pages_for
 
 __all__ = ["AnonInodeInfo", "Span"]
-
-_ALL = 1 << 62
-"""More pages than there can be."""
 
 
 class Span(NamedTuple):
@@ -36,18 +33,12 @@ class Span(NamedTuple):
     entries: Entries
     position: int
 
-    @property
-    def end(self) -> int:
-        """The page after the last one."""
-        return self.first + self.entries.size
-
 
 class AnonInodeInfo:
     """The page table of the inode ``ino``; ``in_core`` and ``on_swap`` count its pages.
 
     While it is ``locked`` no page in core leaves for swap, see `Memory.lock`. Pages that do not
-    exist show its ``front`` up to byte ``front_end``, see `Front`, but for those that are ZERO and
-    those in ``hidden``.
+    exist show its ``front`` up to byte ``front_end``, see `Front`, unless they are ``hidden``.
     """
 
     __slots__ = (
@@ -95,12 +86,7 @@ class AnonInodeInfo:
 
     def holes(self, first: int, count: int) -> int:
         """How many of ``count`` pages from ``first`` do not exist."""
-        spans = self.spans(first, count)
-        return count - sum(int(np.count_nonzero(exist(span.entries))) for span in spans)
-
-    def hole_mask(self, first: int, count: int) -> npt.NDArray[np.bool_]:
-        """Which of ``count`` pages from ``first`` do not exist."""
-        return ~exist(self.entries(first, count))
+        return count - sum(int(np.count_nonzero(s.entries)) for s in self.spans(first, count))
 
     # -- the front -------------------------------------------------------------------------
 
@@ -125,18 +111,15 @@ class AnonInodeInfo:
 
     @property
     def front_pages(self) -> int:
-        """The pages from 0 on that show the front, unless they exist, are ZERO or hidden."""
+        """The pages from 0 on that show the front, unless they exist or are hidden."""
         return pages_for(self.front_end)
 
-    @property
-    def front_shown(self) -> int:
-        """How many pages show the front."""
-        end = self.front_pages
-        shown = end - self.hidden.count(0, end)
-        for span in self.spans(0, end) if end else ():
-            shown -= span.entries.size - self.hidden.count(span.first, span.end)
-            shown += int(np.count_nonzero(self.shows_front(span.first, span.entries)))
-        return shown
+    def front_shown(self, first: int, end: int) -> int:
+        """How many pages from ``first`` to before ``end`` show the front."""
+        end = min(end, self.front_pages)
+        if first >= end:
+            return 0
+        return self.holes(first, end - first) - self.hidden.count(first, end)
 
     def cut_front(self, end: int) -> None:
         """Show nothing of the front from byte ``end`` on."""
@@ -218,7 +201,7 @@ class AnonInodeInfo:
     def runs(self, pages: int) -> Iterator[tuple[int, int, PageState]]:
         """The first ``pages`` pages as runs (first, last, state) of one state, holes included.
 
-        What is ZERO or hidden is told as NONE, what shows the front as FRONT.
+        What shows the front is FRONT.
         """
         start, state = 0, PageState.NONE
         for first, following in self._changes(pages):
@@ -238,7 +221,6 @@ class AnonInodeInfo:
             end = span.first + span.entries.size
             kinds = states(span.entries)
             kinds[self.shows_front(span.first, span.entries)] = PageState.FRONT
-            kinds[kinds == PageState.ZERO] = PageState.NONE
             for at in [0, *(np.flatnonzero(np.diff(kinds)) + 1).tolist()]:
                 yield span.first + at, PageState(int(kinds[at]))
         yield from self._between(end, pages)
@@ -264,14 +246,14 @@ class AnonInodeInfo:
             entries = self._span(index, first, first + ENTRIES_PER_LEAF).entries
             kinds = states(entries)
             require(kinds.any(), "an empty leaf was kept")
-            zeros = entries[kinds == PageState.ZERO]
-            require(not zeros.size or self.front is not None, "a ZERO page hides nothing")
-            require((zeros == ZERO_ENTRY).all(), "a ZERO page has a number")
+            for start, end in self.hidden.within(first, first + ENTRIES_PER_LEAF):
+                exist = entries[start - first : end - first].any()
+                require(not exist, "a page that exists is hidden")
             in_core += int((kinds == PageState.IN_CORE).sum())
             on_swap += int((kinds == PageState.ON_SWAP).sum())
         require((in_core, on_swap) == (self.in_core, self.on_swap), "pages miscounted")
         size = self.front.size if self.front is not None else 0
         require(0 <= self.front_end <= size, "a front shows more than it has")
         self.hidden.check_invariants()
-        hidden = self.hidden.count(0, self.front_pages)
-        require(hidden == self.hidden.count(0, _ALL), "what is hidden is no front")
+        beyond = any(end > self.front_pages for _, end in self.hidden)
+        require(not beyond, "what is hidden is no front")

@@ -38,6 +38,8 @@ def common_pages(
     """
     if info.front is None or info.front is not moment.front or info.front_end > moment.front_end:
         raise _stale()
+    if any(info.front_shown(*hidden) for hidden in moment.hidden):
+        raise _stale()
     end = size if info.front_end == moment.front_end else min(size, info.front_end)
     common = {}
     for index in sorted({*info.leaves, *moment.leaves}):
@@ -49,7 +51,9 @@ def common_pages(
         shown, was_shown = info.shows_front(first, ours), moment.shows_front(first, theirs)
         if (shown & ~was_shown).any():
             raise _stale()
-        cut = np.flatnonzero((ours == 0) & ~shown & ((theirs != 0) | was_shown))
+        gone = (ours == 0) & ~shown & ((theirs != 0) | was_shown)
+        gone[: max(0, info.front_pages - first)] = False  # a hole was made there, which stays one
+        cut = np.flatnonzero(gone)
         if cut.size:
             count = int(cut[0])
             end = (first + count) << PAGE_SHIFT

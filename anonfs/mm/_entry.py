@@ -8,10 +8,9 @@ The seed wants a page pointer or a swap entry or nothing, in one word with a tag
     └───┴─────┴────────────────────────────┴─────────────────────────────┘
 
     NONE      tag 0, the whole word 0: never written, or punched; reads as zeros, or as the front
-              store of the inode where there is one
+              store of the inode where that shows
     IN_CORE   tag 1: the frame that holds the page; no checksum
     ON_SWAP   tag 2: the slot that holds the page, and what its bytes add up to
-    ZERO      tag 3, number 0: a page of zeros above a front store, which it hides
 
 A number has 29 bits: 2 TiB of frames, and 2 TiB of swap in all, since the slots of all areas share
 one number space. The checksum lies in the entry and not beside the slot, so a page whose write
@@ -21,9 +20,6 @@ Transitions::
 
     NONE ──write──▶ IN_CORE ──swap-out──▶ ON_SWAP ──write (loaded first if partial)──▶ IN_CORE
     IN_CORE ──swap-out of zeros, truncate, punch──▶ NONE        ON_SWAP ──truncate, punch──▶ NONE
-
-Where the front store may show it is ZERO that a page of zeros becomes. Neither NONE nor ZERO
-*exists*: it takes no frame and no slot, and is as NONE is to whoever asks.
 
 A READ changes no entry: the kernel's page cache holds what it was given. Bit 63 stays clear so
 that the words fit a signed numpy type and never turn into floats in arithmetic.
@@ -37,10 +33,8 @@ import numpy.typing as npt
 from anonfs.units import NUMBERS, Frame
 
 __all__ = [
-    "ZERO_ENTRY",
     "Entries",
     "PageState",
-    "exist",
     "first_of_run",
     "in_core",
     "numbers",
@@ -63,8 +57,7 @@ class PageState(IntEnum):
     NONE = 0
     IN_CORE = 1
     ON_SWAP = 2
-    ZERO = 3
-    FRONT = 4
+    FRONT = 3
 
     @property
     def label(self) -> str:
@@ -73,9 +66,6 @@ class PageState(IntEnum):
 
 
 _ON_SWAP = int(PageState.ON_SWAP)
-
-ZERO_ENTRY = int(PageState.ZERO) << _TAG_SHIFT
-"""The one entry that is ZERO."""
 
 
 def in_core(frames: Entries) -> Entries:
@@ -93,14 +83,8 @@ def states(entries: Entries) -> Entries:
     return entries >> _TAG_SHIFT
 
 
-def exist(entries: Entries) -> npt.NDArray[np.bool_]:
-    """Which entries are of pages that exist, in core or on swap."""
-    there: npt.NDArray[np.bool_] = (entries != 0) & (entries != ZERO_ENTRY)
-    return there
-
-
 def numbers(entries: Entries) -> Entries:
-    """The frame or slot of each entry; 0 for NONE and ZERO, which is the frame of zeros."""
+    """The frame or slot of each entry; 0 for NONE, which is the frame of zeros."""
     return (entries >> _NUMBER_SHIFT) & (NUMBERS - 1)
 
 

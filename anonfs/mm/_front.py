@@ -5,16 +5,17 @@ on swap, and then in the front store, which is only ever read. So a page that wa
 takes neither frame nor slot, whatever the size of the file, and no entry::
 
     page        0        1        2        3        4        5
-    entry     NONE    IN_CORE   ZERO    ON_SWAP   NONE     NONE
+    entry     NONE    IN_CORE   NONE    ON_SWAP   NONE     NONE
     front     ├────────────────────────────────────────┤      front_pages: 5
     hidden                                        ├────┤
-    reads     front   frame     zeros   slot     zeros    zeros
+    reads     front   frame     front   slot     zeros    zeros
 
 ``front_end`` is the byte up to which the front shows. A truncation moves it down and nothing moves
 it up again, but for a discard of all that was changed: what was cut off is zeros ever after.
 
-A hole above the front is ``hidden``, by its range: it costs nothing by the page. A page of zeros
-that leaves core is ZERO, for NONE would show the front; pages of zeros may lie scattered.
+A hole that is punched above the front is ``hidden`` until it is written to. It is kept as a range,
+which costs nothing by the page. A page of zeros above the front does not become NONE when it leaves
+core: it would show the front.
 
 Who reads a page gets what the file has there at that moment. Where the file has become too short,
 the rest of its last page is zeros, and a page beyond is EIO, as a mapping of the file has it.

@@ -376,8 +376,7 @@ def _holes(info: "AnonInodeInfo", index: int, mask: int) -> int:
     """How many pages of ``mask`` do not exist."""
     if index not in info.leaves:
         return mask.bit_count()
-    holes = info.hole_mask(index << LEAF_SHIFT, ENTRIES_PER_LEAF)
-    return int(np.count_nonzero(_as_array(mask) & holes))
+    return int(np.count_nonzero(_as_array(mask) & (_entries(info, index << LEAF_SHIFT) == 0)))
 
 
 def _entries(info: "AnonInodeInfo", first: int) -> Entries:

@@ -32,7 +32,6 @@ from anonfs.mm._cut import PageCut
 from anonfs.mm._entry import (
     Entries,
     PageState,
-    exist,
     first_of_run,
     in_core,
     numbers,
@@ -153,6 +152,8 @@ class Memory:
         common, end = common_pages(info, moment, size)
         self._free_common(info, common)
         info.change_front(Front(store, size), end)
+        # What was a hole at that moment is zeros of the new front.
+        info.hidden.remove_all(moment.hidden)
 
     def _free_common(self, info: AnonInodeInfo, common: dict[int, Entries]) -> None:
         """Free pages of ``info``: by leaf, their places in it."""
@@ -324,6 +325,8 @@ class Memory:
             begin = max(offset, span.first << PAGE_SHIFT)
             end = min(offset + size, (span.first + span.entries.size) << PAGE_SHIFT)
             self._write_span(info, span, begin, source[begin - offset : end - offset])
+        if info.hidden:
+            info.hidden.remove(first, first + count)
 
     def _write_span(self, info: AnonInodeInfo, span: Span, offset: int, data: memoryview) -> None:
         head = offset & (PAGE_SIZE - 1)
@@ -451,7 +454,7 @@ class Memory:
         info.cut_front(size)
         tail = size & (PAGE_SIZE - 1)
         entry = info.entries(size >> PAGE_SHIFT, 1)
-        if not tail or not exist(entry)[0]:
+        if not tail or not entry.any():
             return
         if states(entry)[0] == PageState.IN_CORE:
             self._clear_tail(info, entry, size)
@@ -524,7 +527,7 @@ class Memory:
             self.clear(info, begin, beyond - begin)
             info.hidden.add(begin, min(beyond, info.front_pages))
         for at, length in self.edges(offset, size):
-            if exist(info.entries(at >> PAGE_SHIFT, 1))[0]:
+            if info.entries(at >> PAGE_SHIFT, 1).any():
                 self.write(info, at, _ZEROS[:length])
 
     def _give_up(self, info: AnonInodeInfo, index: int) -> None:

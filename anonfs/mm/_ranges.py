@@ -4,6 +4,7 @@ They neither overlap nor touch, and are in order::
 
     add(10, 20), add(30, 40)      10 ── 20        30 ── 40
     add(18, 30)                   10 ───────────────── 40
+    remove(12, 35)                10 ─ 12            35 ─ 40
 """
 
 from bisect import bisect_left, bisect_right
@@ -26,6 +27,10 @@ class Ranges:
 
     def __bool__(self) -> bool:
         return bool(self._starts)
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        """The ranges, in order: from, to before."""
+        return zip(self._starts, self._ends, strict=True)
 
     def copy(self) -> "Ranges":
         """Another one of the same numbers."""
@@ -50,6 +55,23 @@ class Ranges:
         if self._ends and self._ends[-1] > end:
             self._ends[-1] = end
 
+    def remove(self, first: int, end: int) -> None:
+        """Have none from ``first`` to before ``end``."""
+        if first >= end:
+            return
+        at, beyond = bisect_right(self._ends, first), bisect_left(self._starts, end)
+        if at >= beyond:
+            return
+        left = (self._starts[at], first), (end, self._ends[beyond - 1])
+        kept = [bounds for bounds in left if bounds[0] < bounds[1]]
+        self._starts[at:beyond] = [start for start, _ in kept]
+        self._ends[at:beyond] = [stop for _, stop in kept]
+
+    def remove_all(self, others: "Ranges") -> None:
+        """Have none of ``others``."""
+        for first, end in others:
+            self.remove(first, end)
+
     def within(self, first: int, end: int) -> Iterator[tuple[int, int]]:
         """The parts of ranges that are from ``first`` to before ``end``, in order."""
         for at in range(bisect_right(self._ends, first), bisect_left(self._starts, end)):
@@ -61,6 +83,6 @@ class Ranges:
 
     def check_invariants(self) -> None:
         """They are in order, and apart."""
-        bounds = [bound for pair in zip(self._starts, self._ends, strict=True) for bound in pair]
+        bounds = [bound for pair in self for bound in pair]
         apart = all(one < other for one, other in pairwise(bounds))
         require(apart, "ranges touch, or are empty")

@@ -11,7 +11,7 @@ for a later eviction, which gets other slots. A frame that several entries name 
 at once: they share the slot from then on::
 
     frames     3    4    5    9           sorted by inode and page
-    zeros           x                     becomes NONE, or ZERO above a front: no slot
+    zeros           x                     becomes NONE, takes no slot, unless it hides a front
     slots     70        71   72           one request where they are neighbours
     written    ✓         ✗    ✓           slot 71 is retired, its page stays in core
 """
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from anonfs.mm._entry import ZERO_ENTRY, Entries, PageState, exist, numbers, on_swap, states
+from anonfs.mm._entry import Entries, PageState, numbers, on_swap, states
 from anonfs.mm._frames import FrameArena, Frames
 from anonfs.mm._leaves import ENTRIES_PER_LEAF, LEAF_SHIFT
 from anonfs.swap import Transfer, checksums
@@ -72,13 +72,15 @@ class Clock:
 class Eviction:
     """Frames on their way to swap. See `Work`; run raises nothing, ``error`` tells.
 
-    Pages of zeros become NONE, or ZERO where the front would show, and take no slot. Where swap has
-    too few slots for the rest, those for which there is none stay in core.
+    Pages of zeros become NONE and take no slot. Where swap has too few slots for the rest, those
+    for which there is none stay in core.
     """
 
     def __init__(self, memory: "Memory", frames: Frames) -> None:
         self._memory = memory
         zeros = _zeros(memory.frames, frames)
+        if memory.overlays:
+            zeros[zeros] = ~_above_front(memory, frames[zeros])
         filled = frames[~zeros]
         self.slots = memory.swap.allocate(filled.size)
         self._zeros = frames[zeros]
@@ -129,7 +131,7 @@ class Eviction:
         self._publish(self._swapped, on_swap(slots, self._sums[kept])[which])
         empty = self._zeros[self._still_there(self._zeros)]
         positions, _ = memory.sharing.names(empty)
-        self._publish(positions, self._holes(positions))
+        self._publish(positions, np.zeros(positions.size, np.int64))
         memory.frames.release(self._written[kept])
         memory.frames.release(empty)
         self._end()
@@ -169,26 +171,11 @@ class Eviction:
             there &= ~np.isin(frames, list(self._overtaken))
         return there
 
-    def _holes(self, positions: Entries) -> Entries:
-        """The entries of pages of zeros at ``positions``, once they have left core."""
-        holes = np.zeros(positions.size, np.int64)
-        if self._memory.overlays and positions.size:
-            leaves, at = np.unique(positions >> LEAF_SHIFT, return_inverse=True)
-            shown = np.array([self._front_shown(leaf) for leaf in leaves.tolist()])
-            holes[positions & (ENTRIES_PER_LEAF - 1) < shown[at]] = ZERO_ENTRY
-        return holes
-
-    def _front_shown(self, leaf: int) -> int:
-        """The pages from the first of ``leaf`` on where one of its owners may show a front."""
-        leaves = self._memory.leaves
-        pages = max(info.front_pages for info in leaves.owners(leaf))
-        return pages - (leaves.index(leaf) << LEAF_SHIFT)
-
     def _publish(self, positions: Entries, entries: Entries) -> None:
         """Store ``entries``, of pages that were in core, at ``positions``, which are ascending."""
         if not entries.size:
             return
-        leaves, gone = self._memory.leaves, not exist(entries[:1])[0]
+        leaves, gone = self._memory.leaves, not entries[0]
         leaves.entries[positions] = entries
         for leaf, count in _tally(positions >> LEAF_SHIFT):
             index = leaves.index(leaf)
@@ -226,6 +213,13 @@ def _zeros(arena: FrameArena, frames: Frames) -> npt.NDArray[np.bool_]:
     if zeros.any():
         zeros[zeros] = ~arena.words[frames[zeros]].any(axis=1)
     return zeros
+
+
+def _above_front(memory: "Memory", frames: Frames) -> npt.NDArray[np.bool_]:
+    """Which of ``frames`` are of inodes with a front; copies of an inode have the same one."""
+    leaves, at = np.unique(memory.frames.owner[frames] >> LEAF_SHIFT, return_inverse=True)
+    owners = (memory.leaves.owners(leaf)[0] for leaf in leaves.tolist())
+    return np.array([owner.front is not None for owner in owners], np.bool_)[at]
 
 
 def movable(frames: FrameArena, entries: Entries) -> Entries:

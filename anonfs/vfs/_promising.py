@@ -93,7 +93,7 @@ class Promising:
         """How many of ``count`` pages from ``first`` neither exist nor were handed out."""
         if info.holes(first, count) == 0:
             return 0
-        holes = info.hole_mask(first, count)
+        holes = info.entries(first, count) == 0
         return int(np.count_nonzero(holes & ~self._loaded.mask(info, first, count)))
 
     def hand_out(self, inode: Inode, first: int, count: int) -> None:
@@ -203,7 +203,7 @@ class Promising:
         if not self._overcommit:
             return pages_for(inode.size)
         return inode.allocated + sum(
-            int(np.count_nonzero(loaded & inode.info.hole_mask(first, loaded.size)))
+            int(np.count_nonzero(loaded & (inode.info.entries(first, loaded.size) == 0)))
             for first, loaded in self._loaded.of(inode.info)
         )
 

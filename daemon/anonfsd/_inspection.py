@@ -230,7 +230,7 @@ class Inspection:
     async def _pages(inode: Inode, _uid: int) -> Iterable[Line]:
         total, info = pages_for(inode.size), inode.info
         in_core, on_swap = (info.in_core, info.on_swap) if info is not None else (0, 0)
-        shown = info.front_shown if info is not None else 0
+        shown = info.front_shown(0, total) if info is not None else 0
         none = total - in_core - on_swap - shown
         return [PageCounts(total, none, in_core, on_swap, shown)]
 

@@ -199,7 +199,7 @@ class OverlayMachine(RuleBasedStateMachine):
         kinds = list(state.values())
         assert kinds.count(PageState.IN_CORE) == info.in_core
         assert kinds.count(PageState.ON_SWAP) == info.on_swap
-        assert kinds.count(PageState.FRONT) == info.front_shown
+        assert kinds.count(PageState.FRONT) == info.front_shown(0, 515)
         last = max((p for p, kind in state.items() if kind is PageState.FRONT), default=-1)
         assert last < pages_for(info.front_end)
 
@@ -296,11 +296,37 @@ def test_a_hole_above_a_huge_front_costs_nothing_by_the_page() -> None:
     assert (memory.leaves.live, memory.frames.used, info.allocated) == (0, 0, 0)
     copy = memory.clone(info, Ino(2), lazy=True)
     memory.discard(info)
-    assert info.front_shown == pages_for(end)
-    assert copy.front_shown == 512
+    assert info.front_shown(0, 1 << 50) == pages_for(end)
+    assert copy.front_shown(0, 1 << 50) == 512
     assert list(copy.runs(600)) == [(0, 511, PageState.FRONT), (512, 599, PageState.NONE)]
     assert sync.read(memory, copy, 1 << 49, 9) == bytes(9)
     memory.check_invariants()
     for overlay in (info, copy):
+        memory.delete(overlay)
+    image.close()
+
+
+def test_holes_before_and_after_the_moment_of_a_commit() -> None:
+    image = Image(8)
+    memory = Memory(image, SwapArea(FaultyStore(4)))
+    info = memory.create(Ino(1))
+    memory.overlay(info, BytesStore(_FRONT), _BASE + len(_FRONT))
+    for page in range(2):
+        sync.write(memory, info, _BASE + page * PAGE_SIZE, b"x" * PAGE_SIZE)
+    sync.punch(memory, info, _BASE + 2 * PAGE_SIZE, PAGE_SIZE)
+    moment = memory.clone(info, Ino(2), lazy=True)
+    content = bytes(sync.read(memory, moment, _BASE, len(_FRONT)))
+    sync.punch(memory, info, _BASE, PAGE_SIZE)
+    discarded = memory.clone(info, Ino(3), lazy=True)
+    memory.discard(discarded)
+    with pytest.raises(AnonfsError, match="since"):
+        memory.change_front(discarded, moment, BytesStore(content), _BASE + len(content))
+    memory.change_front(info, moment, BytesStore(content), _BASE + len(content))
+    assert info.allocated == 0
+    shown = bytes(PAGE_SIZE) + content[PAGE_SIZE:]
+    assert bytes(sync.read(memory, info, _BASE, len(shown))) == shown
+    assert list(info.hidden) == [(510, 511)]
+    memory.check_invariants()
+    for overlay in (info, moment, discarded):
         memory.delete(overlay)
     image.close()

@@ -16,6 +16,12 @@ def test_ranges_are_the_numbers_in_them() -> None:
             if dice.random() < 0.2:
                 ranges.cut(end)
                 model = {number for number in model if number < end}
+            elif dice.random() < 0.3:
+                others = Ranges()
+                others.add(first, end)
+                others.add(first + 5, end + 5)
+                ranges.remove_all(others)
+                model -= {*range(first, end), *range(first + 5, end + 5)}
             else:
                 copy = ranges.copy()
                 ranges.add(first, end)
