@@ -13,6 +13,7 @@ from anonfs.vfs._list import ListHead, ListLink
 from anonfs.vfs._overlays import change_front, discard, overlay
 from anonfs.vfs._paths import path_of
 from anonfs.vfs._quotas import Quotas
+from anonfs.vfs._renaming import exchange, rename
 
 __all__ = [
     "NAME_MAX",
@@ -32,6 +33,8 @@ __all__ = [
     "clone",
     "clone_into",
     "discard",
+    "exchange",
     "overlay",
     "path_of",
+    "rename",
 ]

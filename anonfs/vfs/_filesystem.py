@@ -74,7 +74,7 @@ class FileSystem:
         self.promising = Promising(memory, self.inodes, self.quotas, overcommit=overcommit)
         self.reaping = Reaping(self.xattrs)
         self._image = image
-        self._now = now
+        self.now = now
         inode = self._make(root, parent=ROOT)
         require(inode.ino == ROOT, "the root is not the first inode")
         inode.dentry.get()
@@ -195,7 +195,7 @@ class FileSystem:
         inode.dentry.get()
         if inode.directory is not None:
             above.nlink += 1
-        above.touch(self._now())
+        above.touch(self.now())
         return inode
 
     def make_nameless(self, parent: int, new: NewInode) -> Inode:
@@ -227,7 +227,7 @@ class FileSystem:
         inode.uid, inode.gid, inode.rdev, inode.target = new.uid, new.gid, new.rdev, target
         inode.size = len(new.target)
         inode.nlink = 2 if stat.S_ISDIR(new.mode) else 1
-        inode.atime = self._now()
+        inode.atime = self.now()
         inode.touch(inode.atime)
         inode.mode = new.mode
         if stat.S_ISDIR(new.mode):
@@ -260,7 +260,7 @@ class FileSystem:
         inode.place = above.ino, name
         inode.dentry.get()
         inode.nlink += 1
-        inode.ctime = self._now()
+        inode.ctime = self.now()
         above.touch(inode.ctime)
         return inode
 
@@ -284,7 +284,7 @@ class FileSystem:
         if inode.directory is not None:
             raise AnonfsError(errno.EISDIR)
         directory.remove(name)
-        self._drop_name(above, inode)
+        self.drop_name(above, inode)
 
     def rmdir(self, parent: int, name: bytes) -> None:
         """Take away an empty directory. Raises AnonfsError: ENOENT, ENOTDIR, ENOTEMPTY."""
@@ -295,7 +295,7 @@ class FileSystem:
         if len(inode.directory):
             raise AnonfsError(errno.ENOTEMPTY)
         directory.remove(name)
-        self._drop_name(above, inode)
+        self.drop_name(above, inode)
 
     def unlink_all(self, inodes: Iterable[Inode]) -> list[tuple[Ino, bytes]]:
         """Take away all names of files, wherever they are; returns directory and name of each.
@@ -313,9 +313,9 @@ class FileSystem:
             self.unlink(parent, name)
         return found
 
-    def _drop_name(self, above: Inode, inode: Inode) -> None:
+    def drop_name(self, above: Inode, inode: Inode) -> None:
         """The entry of ``inode`` in ``above`` is gone: count that."""
-        now = self._now()
+        now = self.now()
         above.touch(now)
         inode.ctime = now
         if inode.directory is not None:
@@ -324,81 +324,6 @@ class FileSystem:
         else:
             inode.nlink -= 1
         inode.dentry.put()
-
-    # -- renaming --------------------------------------------------------------------------
-
-    def rename(
-        self, parent: int, name: bytes, new_parent: int, new_name: bytes, *, replace: bool = True
-    ) -> None:
-        """Move a name, over another one if ``replace``.
-
-        Raises:
-            AnonfsError: ENOENT, EEXIST, ENOTDIR, EISDIR, ENOTEMPTY, EINVAL for a directory that
-                would move into itself.
-        """
-        above, source = self.directory(parent)
-        new_above, destination = self.directory(new_parent)
-        inode = self.inodes[source.get(check_name(name))]
-        over = destination.find(check_name(new_name))
-        victim = self.inodes[over] if over is not None else None
-        if victim is not None and not replace:
-            raise AnonfsError(errno.EEXIST)
-        if victim is inode:
-            return
-        if new_above.nlink == 0:
-            raise AnonfsError(errno.ENOENT, "the directory was removed")
-        self._refuse_loop(inode, new_above)
-        if victim is None:
-            destination.add(new_name, inode.ino)
-        else:
-            _refuse_replacement(inode, victim)
-            destination.point(new_name, inode.ino)
-        source.remove(name)
-        inode.place = new_above.ino, new_name
-        self._reparent(inode, above, new_above)
-        if victim is not None:
-            self._drop_name(new_above, victim)
-        self._renamed(inode, above, new_above)
-
-    def exchange(self, parent: int, name: bytes, other_parent: int, other_name: bytes) -> None:
-        """Swap what two names mean. Raises AnonfsError: ENOENT, EINVAL."""
-        above, source = self.directory(parent)
-        other_above, destination = self.directory(other_parent)
-        inode = self.inodes[source.get(check_name(name))]
-        other = self.inodes[destination.get(check_name(other_name))]
-        self._refuse_loop(inode, other_above)
-        self._refuse_loop(other, above)
-        source.point(name, other.ino)
-        destination.point(other_name, inode.ino)
-        inode.place, other.place = (other_above.ino, other_name), (above.ino, name)
-        self._reparent(inode, above, other_above)
-        self._reparent(other, other_above, above)
-        self._renamed(inode, above, other_above)
-        self._renamed(other, above, other_above)
-
-    def _refuse_loop(self, inode: Inode, into: Inode) -> None:
-        """A directory must not come to lie within itself."""
-        if inode.directory is None:
-            return
-        ino = into.ino
-        while ino != ROOT:
-            above, directory = self.directory(ino)
-            if above is inode:
-                raise AnonfsError(errno.EINVAL, "a directory cannot be moved into itself")
-            ino = directory.parent
-
-    @staticmethod
-    def _reparent(inode: Inode, above: Inode, new_above: Inode) -> None:
-        if inode.directory is not None:
-            inode.directory.parent = new_above.ino
-            above.nlink -= 1
-            new_above.nlink += 1
-
-    def _renamed(self, inode: Inode, above: Inode, new_above: Inode) -> None:
-        now = self._now()
-        above.touch(now)
-        new_above.touch(now)
-        inode.ctime = now
 
     # -- attributes ------------------------------------------------------------------------
 
@@ -417,7 +342,7 @@ class FileSystem:
             changes["mode"] = inode.mode & ~_PERMISSIONS | changes["mode"] & _PERMISSIONS
         for name in changes.keys() & _TIMES:
             changes[name] = min(max(changes[name], -_TIME_MAX - 1), _TIME_MAX)
-        inode.ctime = self._now()
+        inode.ctime = self.now()
         for name, value in changes.items():
             setattr(inode, name, value)
 
@@ -448,7 +373,7 @@ class FileSystem:
             self.memory.truncate(inode.info, size, cut)
         inode.size = size
         self.promising.settle(inode)
-        inode.touch(self._now())
+        inode.touch(self.now())
 
     def punch(self, inode: Inode, offset: int, size: int) -> None:
         """Make a hole of ``size`` bytes at ``offset``, see `Memory.punch`.
@@ -460,12 +385,12 @@ class FileSystem:
         if inode.info is None:
             raise AnonfsError(errno.EINVAL, "not a file with pages")
         self.memory.punch(inode.info, offset, size)
-        inode.touch(self._now())
+        inode.touch(self.now())
 
     def written(self, inode: Inode, end: int) -> None:
         """Bytes up to ``end`` were written, while `Promising.writing` held."""
         inode.size = max(inode.size, end)
-        inode.touch(self._now())
+        inode.touch(self.now())
 
     # -- checking --------------------------------------------------------------------------
 
@@ -506,15 +431,3 @@ def _inherited(new: NewInode, above: Inode) -> NewInode:
         return new
     inherited = stat.S_ISGID if stat.S_ISDIR(new.mode) else 0
     return replace(new, mode=new.mode | inherited, gid=above.gid)
-
-
-def _refuse_replacement(inode: Inode, victim: Inode) -> None:
-    """What rename(2) says to ``inode`` taking the name of ``victim``."""
-    if victim.directory is None:
-        if inode.directory is not None:
-            raise AnonfsError(errno.ENOTDIR)
-        return
-    if inode.directory is None:
-        raise AnonfsError(errno.EISDIR)
-    if len(victim.directory):
-        raise AnonfsError(errno.ENOTEMPTY)

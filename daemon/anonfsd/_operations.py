@@ -33,7 +33,7 @@ from pyfuse3 import (
 )
 
 from anonfs.units import PAGE_SIZE, Ino
-from anonfs.vfs import NAME_MAX, FileSystem, Inode, NewInode
+from anonfs.vfs import NAME_MAX, FileSystem, Inode, NewInode, exchange, rename
 from anonfsd._answers import answered
 from anonfsd._cloning import CLONE, Cloner, Cloning
 from anonfsd._entries import attributes
@@ -192,9 +192,9 @@ class Operations(pyfuse3.Operations):
         del ctx
         names = parent_inode_old, name_old, parent_inode_new, name_new
         if flags == _EXCHANGE:
-            self.filesystem.exchange(*names)
+            exchange(self.filesystem, *names)
         elif flags in {0, _NOREPLACE}:
-            self.filesystem.rename(*names, replace=flags == 0)
+            rename(self.filesystem, *names, replace=flags == 0)
         else:
             raise FUSEError(errno.EINVAL)
 

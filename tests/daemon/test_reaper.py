@@ -13,7 +13,7 @@ from anonfs.inspection import NEVER, Reap
 from anonfs.mm import Image, Memory
 from anonfs.swap import MemoryStore, SwapArea
 from anonfs.units import PAGE_SIZE
-from anonfs.vfs import ROOT, FileSystem, Inode, NewInode
+from anonfs.vfs import ROOT, FileSystem, Inode, NewInode, rename
 from anonfs.vm import SharedOperations, VmArea
 from anonfsd._reaper import Reaper
 from anonfsd._rings import Rings
@@ -167,7 +167,7 @@ def test_what_is_unlinked_meanwhile_or_moved(scene: Scene) -> None:
 
     def change() -> None:
         scene.filesystem.unlink(ROOT, b"a")
-        scene.filesystem.rename(ROOT, b"b", ROOT, b"c")
+        rename(scene.filesystem, ROOT, b"b", ROOT, b"c")
 
     scene.looks = [change]
     scene.run()

@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from anonfs import vfs
 from anonfs.mm import AnonInodeInfo, Memory, PageCut, PageState, SwapRead, _reclaim, _swap_in
 from anonfs.mm._entry import Entries, on_swap, states
 from anonfs.mm._frames import FrameArena
 from anonfs.swap import SwapArea
 from anonfs.units import PAGE_SIZE, pages_for
 from anonfs.vfs import FileSystem, Inode
-from anonfsd import _connection
+from anonfsd import _connection, _operations
 from anonfsd.__main__ import main as serve
 from tests.judge.faults import DELAYS, FAULTS, RACES
 
@@ -82,18 +83,18 @@ def _drop_data_at_unlink() -> None:
 
 def _drop_data_at_rename_over() -> None:
     """The pages of a file go when another takes its name, though it is held open."""
-    rename = FileSystem.rename
+    rename = vfs.rename
 
     def renamed(
-        self: FileSystem, parent: int, name: bytes, new_parent: int, new_name: bytes, **how: bool
+        fs: FileSystem, parent: int, name: bytes, new_parent: int, new_name: bytes, **how: bool
     ) -> None:
-        victim = self.directory(new_parent)[1].find(new_name)
-        inode = self.inodes[victim] if victim is not None else None
-        rename(self, parent, name, new_parent, new_name, **how)
-        if inode is not None and inode is not self.lookup(new_parent, new_name):
-            _lose_pages(self, inode)
+        victim = fs.directory(new_parent)[1].find(new_name)
+        inode = fs.inodes[victim] if victim is not None else None
+        rename(fs, parent, name, new_parent, new_name, **how)
+        if inode is not None and inode is not fs.lookup(new_parent, new_name):
+            _lose_pages(fs, inode)
 
-    _patch(FileSystem, "rename", renamed)
+    _patch(_operations, "rename", renamed)
 
 
 def _lose_pages(filesystem: FileSystem, inode: Inode) -> None:

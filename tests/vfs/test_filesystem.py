@@ -9,7 +9,7 @@ from anonfs.errors import AnonfsError, InvariantError
 from anonfs.mm import Image, Memory, sync
 from anonfs.swap import MemoryStore, SwapArea
 from anonfs.units import PAGE_SIZE
-from anonfs.vfs import ROOT, FileSystem, Inode, NewInode
+from anonfs.vfs import ROOT, FileSystem, Inode, NewInode, exchange, rename
 
 FILE = NewInode(stat.S_IFREG | 0o644, 1000, 100)
 DIRECTORY = NewInode(stat.S_IFDIR | 0o755, 1000, 100)
@@ -127,7 +127,7 @@ def test_a_removed_directory_that_is_held_takes_no_new_names(fs: FileSystem) -> 
     raises(errno.ENOENT, fs.make, d.ino, b"x", FILE)
     source = file(fs)
     raises(errno.ENOENT, fs.link, source.ino, d.ino, b"x")
-    raises(errno.ENOENT, fs.rename, ROOT, b"a", d.ino, b"x")
+    raises(errno.ENOENT, rename, fs, ROOT, b"a", d.ino, b"x")
     fs.forget(d.ino, 1)
 
 
@@ -145,7 +145,7 @@ def test_a_removed_directory_that_is_held_takes_no_new_names(fs: FileSystem) -> 
 def test_names_that_cannot_be(fs: FileSystem, name: bytes, number: int) -> None:
     raises(number, fs.make, ROOT, name, FILE)
     file(fs)
-    raises(number, fs.rename, ROOT, b"a", ROOT, name)
+    raises(number, rename, fs, ROOT, b"a", ROOT, name)
     raises(number, fs.link, fs.lookup(ROOT, b"a").ino, ROOT, name)
     raises(number, fs.unlink, ROOT, name)
 
@@ -184,10 +184,10 @@ def test_symbolic_links(fs: FileSystem) -> None:
 
 def test_rename_moves_and_replaces(fs: FileSystem) -> None:
     a, b, d = file(fs), file(fs, b"b"), directory(fs)
-    fs.rename(ROOT, b"a", d.ino, b"a2")
+    rename(fs, ROOT, b"a", d.ino, b"a2")
     assert fs.lookup(d.ino, b"a2") is a
     fs.open(b)
-    fs.rename(d.ino, b"a2", ROOT, b"b")
+    rename(fs, d.ino, b"a2", ROOT, b"b")
     assert (fs.lookup(ROOT, b"b"), b.nlink, b.dentry.count) == (a, 0, 1)
     fs.release(b)
     raises(errno.ESTALE, fs.inode, b.ino)
@@ -196,31 +196,31 @@ def test_rename_moves_and_replaces(fs: FileSystem) -> None:
 def test_rename_over_another_name_of_the_same_inode_does_nothing(fs: FileSystem) -> None:
     a = file(fs)
     fs.link(a.ino, ROOT, b"b")
-    fs.rename(ROOT, b"a", ROOT, b"b")
+    rename(fs, ROOT, b"a", ROOT, b"b")
     assert fs.lookup(ROOT, b"a") is fs.lookup(ROOT, b"b") is a
-    fs.rename(ROOT, b"a", ROOT, b"a")
+    rename(fs, ROOT, b"a", ROOT, b"a")
 
 
 def test_what_rename_refuses(fs: FileSystem) -> None:
     file(fs)
     d, e = directory(fs), directory(fs, b"e")
     file(fs, b"f", e.ino)
-    raises(errno.ENOENT, fs.rename, ROOT, b"x", ROOT, b"y")
-    raises(errno.EISDIR, fs.rename, ROOT, b"a", ROOT, b"d")
-    raises(errno.ENOTDIR, fs.rename, ROOT, b"d", ROOT, b"a")
-    raises(errno.ENOTEMPTY, fs.rename, ROOT, b"d", ROOT, b"e")
-    raises(errno.EEXIST, fs.rename, ROOT, b"a", ROOT, b"d", replace=False)
-    raises(errno.EINVAL, fs.rename, ROOT, b"d", d.ino, b"x")
+    raises(errno.ENOENT, rename, fs, ROOT, b"x", ROOT, b"y")
+    raises(errno.EISDIR, rename, fs, ROOT, b"a", ROOT, b"d")
+    raises(errno.ENOTDIR, rename, fs, ROOT, b"d", ROOT, b"a")
+    raises(errno.ENOTEMPTY, rename, fs, ROOT, b"d", ROOT, b"e")
+    raises(errno.EEXIST, rename, fs, ROOT, b"a", ROOT, b"d", replace=False)
+    raises(errno.EINVAL, rename, fs, ROOT, b"d", d.ino, b"x")
     inner = directory(fs, b"g", d.ino)
-    raises(errno.EINVAL, fs.rename, ROOT, b"d", inner.ino, b"x")
-    fs.rename(ROOT, b"e", inner.ino, b"e")
+    raises(errno.EINVAL, rename, fs, ROOT, b"d", inner.ino, b"x")
+    rename(fs, ROOT, b"e", inner.ino, b"e")
     assert (fs.inode(ROOT).nlink, inner.nlink) == (3, 3)
     assert fs.lookup(e.ino, b"..") is inner
 
 
 def test_a_directory_replaces_an_empty_one(fs: FileSystem) -> None:
     d, e = directory(fs), directory(fs, b"e")
-    fs.rename(ROOT, b"d", ROOT, b"e")
+    rename(fs, ROOT, b"d", ROOT, b"e")
     assert fs.lookup(ROOT, b"e") is d
     assert fs.inode(ROOT).nlink == 3
     raises(errno.ESTALE, fs.inode, e.ino)
@@ -229,13 +229,13 @@ def test_a_directory_replaces_an_empty_one(fs: FileSystem) -> None:
 def test_exchange(fs: FileSystem) -> None:
     a, d = file(fs), directory(fs)
     e = directory(fs, b"e", d.ino)
-    fs.exchange(ROOT, b"a", d.ino, b"e")
+    exchange(fs, ROOT, b"a", d.ino, b"e")
     assert (fs.lookup(ROOT, b"a"), fs.lookup(d.ino, b"e")) == (e, a)
     assert (fs.inode(ROOT).nlink, d.nlink) == (4, 2)
     assert fs.lookup(e.ino, b"..").ino == ROOT
-    raises(errno.ENOENT, fs.exchange, ROOT, b"a", ROOT, b"x")
+    raises(errno.ENOENT, exchange, fs, ROOT, b"a", ROOT, b"x")
     directory(fs, b"inner", e.ino)
-    raises(errno.EINVAL, fs.exchange, ROOT, b"a", e.ino, b"inner")
+    raises(errno.EINVAL, exchange, fs, ROOT, b"a", e.ino, b"inner")
 
 
 def test_truncate_and_its_bounds(fs: FileSystem) -> None:

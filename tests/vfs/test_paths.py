@@ -6,7 +6,7 @@ import pytest
 from anonfs.mm import Image, Memory
 from anonfs.swap import MemoryStore, SwapArea
 from anonfs.units import Ino
-from anonfs.vfs import ROOT, FileSystem, Inode, NewInode, path_of
+from anonfs.vfs import ROOT, FileSystem, Inode, NewInode, exchange, path_of, rename
 
 FILE = NewInode(stat.S_IFREG | 0o644, 0, 0)
 DIRECTORY = NewInode(stat.S_IFDIR | 0o755, 0, 0)
@@ -46,13 +46,13 @@ def test_a_path_goes_down_from_the_root(fs: FileSystem, file: Inode, directory: 
 def test_it_follows_renames_of_it_and_of_what_it_is_in(
     fs: FileSystem, file: Inode, directory: Ino
 ) -> None:
-    fs.rename(ROOT, b"d", ROOT, b"e")
+    rename(fs, ROOT, b"d", ROOT, b"e")
     assert path(fs, file) == b"e/f"
     other = fs.make(ROOT, b"other", FILE)
     fs.open(other)
-    fs.exchange(directory, b"f", ROOT, b"other")
+    exchange(fs, directory, b"f", ROOT, b"other")
     assert (path(fs, file), path(fs, other)) == (b"other", b"e/f")
-    fs.rename(ROOT, b"other", directory, b"f")
+    rename(fs, ROOT, b"other", directory, b"f")
     assert (path(fs, file), path(fs, other)) == (b"e/f", None)
 
 

@@ -16,7 +16,7 @@ from anonfs.limits import Limits, Usage
 from anonfs.mm import Image, Memory, sync
 from anonfs.swap import MemoryStore, SwapArea
 from anonfs.units import PAGE_SIZE, pages_for
-from anonfs.vfs import ROOT, FileSystem, Inode, NewInode
+from anonfs.vfs import ROOT, FileSystem, Inode, NewInode, rename
 
 ANN, BOB = 1000, 1001
 FRAMES = 384  # of which (384 - 256) // 4 = 32 can be locked
@@ -123,7 +123,7 @@ def test_files_of_all_types_are_counted_until_they_are_deleted(fs: FileSystem) -
     fs.release(opened)
     fs.rmdir(ROOT, b"d")
     fs.make(ROOT, b"x", one_more)
-    fs.rename(ROOT, b"x", ROOT, b"l")
+    rename(fs, ROOT, b"x", ROOT, b"l")
     assert fs.quotas.users[ANN] == Usage(0, 2)
 
 
@@ -311,7 +311,7 @@ class QuotaMachine(RuleBasedStateMachine):
     @rule(which=_WHICH, over=_WHICH)
     def rename(self, which: int, over: int) -> None:
         if which != over and which in self.named:
-            self.fs.rename(ROOT, b"%d" % which, ROOT, b"%d" % over)
+            rename(self.fs, ROOT, b"%d" % which, ROOT, b"%d" % over)
             self.named[over] = self.named.pop(which)
 
     @rule()
