@@ -5,16 +5,19 @@ has open as FD, so that whoever may clone a file is whoever can read it, as with
 directory may be written is for the kernel to see to, who holds its lock until all is done, so
 that nobody makes the same name meanwhile. Set on an empty file, ``FD`` makes that file the copy:
 one that has no name goes with whoever has it open, at whatever moment he is killed. ``quiet``
-before the FD says that nobody will store to the source until the answer has come, or that it does
-not matter to the caller, whose copy it is, if some pages of it are older than others.
+before the FD says that the caller has had the source written back, and that nobody will store to it
+until the answer has come, or that it does not matter to him, whose copy it is, what of that is in
+it.
 
 The copy is to have what a reader of the source sees at one moment, and of that the page cache has
-more than we do. So the source's dirty pages are written back first, while everybody goes on; a
-store to one of them makes it dirty once more, and comes in a WRITE that finds it shared and copies
-it. If nobody has the source open to write, that is all. If somebody has, pages that were written
-back early are older than those written back late, and stores that came in between would be in the
-copy in part. So then all pages are dropped, which stops whoever touches one of them (`Standstill`),
-and the copy is made when all are stopped or have touched nothing::
+more than we do where somebody stores. Whoever had the source open to write and has no more left
+nothing behind there: his RELEASE comes when all that he stored has been written back. So if nobody
+has it open to write the copy is made at once. If somebody has, its dirty pages are written back
+first, while everybody goes on; a store to one of them makes it dirty once more, and comes in a
+WRITE that finds it shared and copies it. But then pages that were written back early are older
+than those written back late, and stores that came in between would be in the copy in part. So all
+pages are dropped, which stops whoever touches one of them (`Standstill`), and the copy is made when
+all are stopped or have touched nothing::
 
     write back ──▶ drop page after page, stopping who touches one ──▶ copy ──▶ answer the stopped
 
@@ -144,16 +147,8 @@ class Cloning:
         source, info = self._begin(job.cloner.pid, fd)
         make = partial(self._copy, source, job)
         try:
-            with ExitStack() as stopped:
-                with self._inode_lock.held(source.ino):
-                    self._unloading.write_back(source.ino, self._loaded(info))
-                    made = self._made_at_once(source, make, quiet=job.quiet)
-                    if not made:
-                        stopped.enter_context(self._stopping.stopped(info))
-                if not made:
-                    self._stopping.settle(info)
-                    with self._lock:
-                        self._make(source, make)
+            if not self._made_at_once(source, make, quiet=job.quiet):
+                self._make_stopped(source, info, make)
         finally:
             with self._lock:
                 self.let_go()
@@ -173,6 +168,16 @@ class Cloning:
                 return False
             self._make(source, make)
             return True
+
+    def _make_stopped(self, source: Inode, info: AnonInodeInfo, make: Callable[[], None]) -> None:
+        """Make the copy while nobody can store to the source."""
+        with ExitStack() as stopped:
+            with self._inode_lock.held(source.ino):
+                self._unloading.write_back(source.ino, self._loaded(info))
+                stopped.enter_context(self._stopping.stopped(info))
+            self._stopping.settle(info)
+            with self._lock:
+                self._make(source, make)
 
     def _make(self, source: Inode, make: Callable[[], None]) -> None:
         """Make the copy, with the lock held; once no page is being cut where it is."""
