@@ -8,7 +8,7 @@ over a socket, which it takes for its device, and what it answers goes from ther
                     │                                    ▲
                     ├──those of .anonfs/events──▶ EventStreams
                     │                                    │
-                    └──all others──▶ socket ──▶ pyfuse3 ─┘ (by a thread of its own)
+                    └──all others──▶ socket ──▶ pyfuse3 ─┘ (by a thread, or `Releases`)
 
 So are FALLOCATE, which pyfuse3 does not know, and the daemon's own opens (`OwnFiles`): nobody else
 needs to know of them, and with FOPEN_NOFLUSH the kernel writes no whole file back when one is
@@ -42,6 +42,7 @@ from anonfs.swap import AsyncReads, aligned_pages
 from anonfsd._callers import is_own_thread
 from anonfsd._event_streams import EventStreams
 from anonfsd._paging import Paging
+from anonfsd._releases import Releases
 
 __all__ = ["Requests"]
 
@@ -93,11 +94,13 @@ class Requests:
         self._events = events
         self._granted = granted
         self._lead = _Lead(device, reads)
+        self._releases = Releases(device)
         self._on_end = on_end
         self._ended = False
 
     def start(self) -> None:
         """Begin to take requests. The threads end with the connection, or with the process."""
+        self._releases.start()
         for number in range(_THREADS):
             name = f"fault-{number}"
             threading.Thread(target=self._serve, name=name, daemon=True).start()
@@ -108,7 +111,7 @@ class Requests:
         self._ended = True
 
     def _serve(self) -> None:
-        neighbours = self._paging, self._events, self._granted, self._lead
+        neighbours = self._paging, self._events, self._granted, self._lead, self._releases
         worker = _Worker(self._device, self._others, *neighbours)
         try:
             while not self._ended:
@@ -126,8 +129,11 @@ class Requests:
         with contextlib.suppress(ConnectionResetError):
             while size := self._others.recv_into(buffer):
                 self._pass_answer(buffer[:size])
+        self._releases.end()
 
     def _pass_answer(self, answer: memoryview) -> None:
+        if self._releases.takes(answer):
+            return
         try:
             os.write(self._device, answer)
         except OSError as error:
@@ -204,6 +210,7 @@ class _Worker:
         events: EventStreams,
         granted: Callable[[int, int], None],
         lead: _Lead,
+        releases: Releases,
     ) -> None:
         self._device = device
         self._others = others
@@ -211,6 +218,7 @@ class _Worker:
         self._events = events
         self._granted = granted
         self._lead = lead
+        self._releases = releases
         self._leads = False
         self._header = bytearray(_FAULT_SIZE)
         self._payload = aligned_pages(_PAYLOAD_PAGES).data.cast("B")
@@ -268,24 +276,28 @@ class _Worker:
             self._allocate(ino)
         elif opcode == _TMPFILE:
             _OPCODE.pack_into(self._header, _OPCODE_AT, _CREATE)
-            self._pass_on(size)
+            self._pass_on(opcode, size)
         elif not self._answer_own(opcode, pid):
-            self._pass_on(size)
+            self._pass_on(opcode, size)
 
     def _answer_own(self, opcode: int, pid: int) -> bool:
         """Answer what the daemon asks for itself; False if somebody else does."""
         if opcode == _OPEN and is_own_thread(pid):
             self.reply(_OPEN_OUT.pack(_OWN_HANDLE, _KEEP_CACHE | _NOFLUSH, 0))
-        elif (
-            opcode in {_RELEASE, _FSYNC}
-            and _FH.unpack_from(self._header, _IN_SIZE)[0] == _OWN_HANDLE
-        ):
-            self.reply(b"")
+        elif opcode in {_RELEASE, _FSYNC} and self._handle() == _OWN_HANDLE:
+            if opcode == _RELEASE:
+                self._releases.give(_OUT.pack(_OUT.size, 0, self._unique))
+            else:
+                self.reply(b"")
         elif opcode == _SETXATTR and is_own_thread(pid):
             self._granted(self._unique, pid)
         else:
             return False
         return True
+
+    def _handle(self) -> int:
+        handle: int = _FH.unpack_from(self._header, _IN_SIZE)[0]
+        return handle
 
     def _answer_reads(self, *, wait: bool) -> None:
         """Answer what has been read from swap; with ``wait`` when it has, or a request has come."""
@@ -321,7 +333,9 @@ class _Worker:
     def _reply_error(self, error: int) -> None:
         _reply_error(self._device, self._unique, error)
 
-    def _pass_on(self, size: int) -> None:
+    def _pass_on(self, opcode: int, size: int) -> None:
+        if opcode == _RELEASE:
+            self._releases.expect(self._unique)
         rest = size - _FAULT_SIZE
         if rest <= 0:
             self._others.send(memoryview(self._header)[:size])
