@@ -15,7 +15,6 @@ from pathlib import Path
 from anonfs.client._errors import NotAnonfsError, explained
 from anonfs.client._inspect import Target
 from anonfs.client._mount_table import FS_TYPE, mount_of_descriptor
-from anonfs.client._write_back import write_back
 from anonfs.inspection import PREFIX
 
 __all__ = ["clone", "clone_into"]
@@ -37,17 +36,19 @@ def clone(source: Target, destination: str | os.PathLike[str], *, lazy: bool = F
             there is no room that the copy could be promised.
     """
     path = Path(destination)
-    with _opened(source) as descriptor, explained(path):
-        if path.parent.stat().st_dev != _device_of(descriptor):
-            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
-        # Where the daemon is not root it would have pages written back one by one.
-        write_back(descriptor)
-        try:
-            _ask(descriptor, path, lazy=lazy)
-        except PermissionError:
-            if not path.parent.stat().st_mode & stat.S_ISVTX:
-                raise
-            _ask_within(descriptor, path, lazy=lazy)
+    with _opened(source) as descriptor:
+        device = _device_of(descriptor)
+        with explained(path):
+            if path.parent.stat().st_dev != device:
+                raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+            # Where the daemon is not root it would have pages written back one by one.
+            os.fdatasync(descriptor)
+            try:
+                _ask(descriptor, path, lazy=lazy)
+            except PermissionError:
+                if not path.parent.stat().st_mode & stat.S_ISVTX:
+                    raise
+                _ask_within(descriptor, path, lazy=lazy)
 
 
 def clone_into(source: int, copy: int, *, quiet: bool = False) -> None:
@@ -60,7 +61,7 @@ def clone_into(source: int, copy: int, *, quiet: bool = False) -> None:
     Raises:
         OSError: EINVAL, ``copy`` is not empty; else as `clone`.
     """
-    write_back(source)
+    os.fdatasync(source)
     how = "lazy quiet" if quiet else "lazy"
     os.setxattr(copy, _CLONE, f"{how} {source}".encode())
     os.fstat(copy)  # the kernel asks for its size anew

@@ -17,9 +17,9 @@ has it open to write the copy is made at once.
 If somebody has, its dirty pages are written back, while everybody goes on. What is stored meanwhile
 makes pages dirty once more, and what was written back early may be older than what came late. But
 where all was clean when a write-back began it has nothing to write, and if no WRITE has come by the
-time that it has ended, we have every byte of that moment. So it is done again until it finds
-nothing, or a few times. A page is written to, in that case, by a fault that makes it dirty and
-comes later, in a WRITE that finds it shared and copies it::
+time that it has ended, we have every byte of that moment. From then on a store begins with a fault
+that makes its page dirty, and comes in a WRITE that finds it shared and copies it. So it is written
+back again until there is nothing to write, or a few times::
 
     write back ──▶ WRITEs came: again ──▶ none came ──▶ copy
                         │ (they always come)
@@ -30,6 +30,8 @@ Where stores never end all pages are dropped, which stops whoever touches one of
 (`Standstill`), and the copy is made when all are stopped or have touched nothing. It is the only
 way without root, and before Linux 6.16, where a WRITE may be under way of a page that counts as
 written back. For 1 GiB that is mapped it takes 70 ms, and they come back in 700; a moment takes 2.
+One store is not seen by who waits for a moment: through a page that a thread of the same program is
+just making dirty, for the kernel lets others write to it a little before it counts as that.
 
 write(2) is kept out by the lock of the inode meanwhile, where it can be had.
 """
