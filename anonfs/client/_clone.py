@@ -14,7 +14,7 @@ from pathlib import Path
 
 from anonfs.client._errors import NotAnonfsError, explained
 from anonfs.client._inspect import Target
-from anonfs.client._mount_table import mount_of
+from anonfs.client._mount_table import FS_TYPE, mount_of_descriptor
 from anonfs.inspection import PREFIX
 
 __all__ = ["clone", "clone_into"]
@@ -36,18 +36,19 @@ def clone(source: Target, destination: str | os.PathLike[str], *, lazy: bool = F
             there is no room that the copy could be promised.
     """
     path = Path(destination)
-    with _opened(source) as descriptor, explained(path):
-        device = os.fstat(descriptor).st_dev
-        if path.parent.stat().st_dev != device:
-            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
-        # Where the daemon is not root it would have pages written back one by one.
-        os.fdatasync(descriptor)
-        try:
-            _ask(descriptor, path, lazy=lazy)
-        except PermissionError:
-            if not path.parent.stat().st_mode & stat.S_ISVTX:
-                raise
-            _ask_within(descriptor, path, lazy=lazy)
+    with _opened(source) as descriptor:
+        device = _device_of(descriptor)
+        with explained(path):
+            if path.parent.stat().st_dev != device:
+                raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+            # Where the daemon is not root it would have pages written back one by one.
+            os.fdatasync(descriptor)
+            try:
+                _ask(descriptor, path, lazy=lazy)
+            except PermissionError:
+                if not path.parent.stat().st_mode & stat.S_ISVTX:
+                    raise
+                _ask_within(descriptor, path, lazy=lazy)
 
 
 def clone_into(source: int, copy: int, *, quiet: bool = False) -> None:
@@ -55,7 +56,7 @@ def clone_into(source: int, copy: int, *, quiet: bool = False) -> None:
 
     ``quiet`` says that nobody stores to ``source`` before this returns. Where somebody does all the
     same the copy has it in part. What it saves is to stop them, for which all pages have to leave
-    the page tables.
+    the page tables; and the daemon does not look for what is dirty, which is written back here.
 
     Raises:
         OSError: EINVAL, ``copy`` is not empty; else as `clone`.
@@ -68,24 +69,25 @@ def clone_into(source: int, copy: int, *, quiet: bool = False) -> None:
 
 @contextmanager
 def _opened(source: Target) -> Iterator[int]:
-    """A descriptor of ``source``, which is in an anonfs; its own where it has one."""
+    """A descriptor of ``source``; its own where it has one."""
     if not isinstance(source, str | os.PathLike):
-        descriptor = source if isinstance(source, int) else source.fileno()
-        _require_anonfs(Path(f"/proc/self/fd/{descriptor}").readlink())
-        yield descriptor
+        yield source if isinstance(source, int) else source.fileno()
         return
     with explained(Path(source)):
         descriptor = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
-        _require_anonfs(source)
         yield descriptor
     finally:
         os.close(descriptor)
 
 
-def _require_anonfs(path: str | os.PathLike[str]) -> None:
-    if mount_of(path) is None:
-        raise NotAnonfsError(f"{os.fspath(path)} is not in an anonfs mount")
+def _device_of(descriptor: int) -> int:
+    """The st_dev of the anonfs that an open file is in. Raises NotAnonfsError: it is in none."""
+    mount = mount_of_descriptor(descriptor)
+    if mount is None or mount.fs_type != FS_TYPE:
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        raise NotAnonfsError(f"{path} is not in an anonfs mount")
+    return os.makedev(*mount.device)
 
 
 def _ask(descriptor: int, path: Path, *, lazy: bool) -> None:

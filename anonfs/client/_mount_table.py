@@ -16,6 +16,7 @@ __all__ = [
     "anonfs_mounts",
     "mount_at",
     "mount_of",
+    "mount_of_descriptor",
     "mounts_of_device",
 ]
 
@@ -24,6 +25,7 @@ FS_TYPE = "fuse.anonfs"
 
 MOUNT_INFO = Path("/proc/self/mountinfo")
 
+_MOUNT_ID = re.compile(rb"^mnt_id:\s*(\d+)$", re.MULTILINE)
 _OCTAL = re.compile(rb"\\([0-7]{3})")
 
 
@@ -43,16 +45,20 @@ def _unescaped(field: bytes) -> str:
 
 def _mount_table() -> list[Mount]:
     """The mounts that can be reached, oldest first; one that is mounted over is left out."""
-    seen: dict[str, Mount] = {}
+    seen: dict[Path, Mount] = {}
     for line in MOUNT_INFO.read_bytes().splitlines():
-        before, _, after = line.partition(b" - ")
-        fields = before.split(b" ")
-        point = _unescaped(fields[4])
-        major, minor = fields[2].split(b":")
-        seen.pop(point, None)
-        fs_type = os.fsdecode(after.split(b" ")[0])
-        seen[point] = Mount(Path(point), fs_type, (int(major), int(minor)))
+        mount = _parsed(line)
+        seen.pop(mount.point, None)
+        seen[mount.point] = mount
     return list(seen.values())
+
+
+def _parsed(line: bytes) -> Mount:
+    before, _, after = line.partition(b" - ")
+    fields = before.split(b" ")
+    major, minor = fields[2].split(b":")
+    fs_type = os.fsdecode(after.split(b" ")[0])
+    return Mount(Path(_unescaped(fields[4])), fs_type, (int(major), int(minor)))
 
 
 def mount_at(point: Path) -> Mount | None:
@@ -95,3 +101,15 @@ def mount_of(path: str | os.PathLike[str]) -> Path | None:
     around = (mounts.get(place) for place in (resolved, *resolved.parents))
     nearest = next(filter(None, around), None)
     return nearest.point if nearest and nearest.fs_type == FS_TYPE else None
+
+
+def mount_of_descriptor(descriptor: int) -> Mount | None:
+    """The mount that an open file is of, or None where it cannot be reached any more.
+
+    Nobody is asked but the kernel: stat(2) would ask the daemon of an anonfs.
+    """
+    status = Path(f"/proc/self/fdinfo/{descriptor}").read_bytes()
+    found = _MOUNT_ID.search(status)
+    start = b"%d " % int(found[1]) if found is not None else b"none"
+    lines = MOUNT_INFO.read_bytes().splitlines()
+    return next((_parsed(line) for line in lines if line.startswith(start)), None)

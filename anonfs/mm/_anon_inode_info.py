@@ -10,7 +10,7 @@ A leaf may be shared with the tables of other inodes, see `Sharing`: to be read 
 entries, not what they name: frames and slots are given and taken back by `Memory`.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -149,15 +149,15 @@ class AnonInodeInfo:
     def spans(self, first: int, count: int) -> Iterator[Span]:
         """The parts of ``count`` pages from ``first`` that leaves describe, ascending."""
         end = first + count
-        indexes = range(first >> LEAF_SHIFT, ((end - 1) >> LEAF_SHIFT) + 1)
+        for index in self._known(range(first >> LEAF_SHIFT, ((end - 1) >> LEAF_SHIFT) + 1)):
+            yield self._span(index, max(first, index << LEAF_SHIFT), end)
+
+    def _known(self, indexes: range) -> list[int]:
+        """Which of ``indexes`` there are leaves for, ascending."""
         # A huge hole has few leaves to look at, a small range few indexes.
         if len(indexes) > len(self.leaves):
-            candidates: Iterable[int] = sorted(index for index in self.leaves if index in indexes)
-        else:
-            candidates = indexes
-        for index in candidates:
-            if index in self.leaves:
-                yield self._span(index, max(first, index << LEAF_SHIFT), end)
+            return sorted(index for index in self.leaves if index in indexes)
+        return [index for index in indexes if index in self.leaves]
 
     def spans_for_write(self, first: int, count: int) -> list[Span]:
         """The parts of ``count`` pages from ``first``, with leaves for all; none of them is shared.
@@ -189,14 +189,22 @@ class AnonInodeInfo:
         if not self._pool.entries[base : base + ENTRIES_PER_LEAF].any():
             self._pool.drop(self.leaves.pop(index), self)
 
-    def give_up(self, index: int) -> None:
-        """Leave leaf ``index``, which is shared, to its other owners."""
-        leaf = self.leaves.pop(index)
-        base = leaf << LEAF_SHIFT
-        kinds = states(self._pool.entries[base : base + ENTRIES_PER_LEAF])
-        self.in_core -= int(np.count_nonzero(kinds == PageState.IN_CORE))
-        self.on_swap -= int(np.count_nonzero(kinds == PageState.ON_SWAP))
-        self._pool.drop(leaf, self)
+    def parts(self, first: int, count: int) -> tuple[list[tuple[int, int]], list[int]]:
+        """``count`` pages from ``first`` as parts of leaves, and as whole ones, ascending.
+
+        The parts are (first, count), one at either end at the most; of the leaves the indexes.
+        """
+        end = first + count
+        low, high = -(-first >> LEAF_SHIFT), end >> LEAF_SHIFT
+        if low > high:
+            return [(first, count)], []
+        ends = (first, (low << LEAF_SHIFT) - first), (high << LEAF_SHIFT, end % ENTRIES_PER_LEAF)
+        return [part for part in ends if part[1]], self._known(range(low, high))
+
+    def give_back(self, indexes: list[int]) -> None:
+        """Have the leaves ``indexes`` no more: they are shared, or none of their pages exists."""
+        for index in indexes:
+            self._pool.drop(self.leaves.pop(index), self)
 
     def runs(self, pages: int) -> Iterator[tuple[int, int, PageState]]:
         """The first ``pages`` pages as runs (first, last, state) of one state, holes included.

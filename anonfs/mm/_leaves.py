@@ -16,6 +16,7 @@ distance; see `Sharing` for what both are good for.
 """
 
 import errno
+from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING
 
@@ -28,15 +29,26 @@ from anonfs.mm._memfd import MemoryFile, RecordTable
 if TYPE_CHECKING:
     from anonfs.mm._anon_inode_info import AnonInodeInfo
 
-__all__ = ["ENTRIES_PER_LEAF", "LEAF_SHIFT", "Leaves"]
+__all__ = ["ENTRIES_PER_LEAF", "LEAF_SHIFT", "Leaves", "batches"]
 
 LEAF_SHIFT = 9
 ENTRIES_PER_LEAF = 1 << LEAF_SHIFT
 
+_BATCH = 32
 _LEAVES = 1 << 23  # positions are 32 bits wide: 16 TiB of pages that exist
 _INO, _INDEX, _WIDTH = 0, 1, 2  # the words of an owner
 _LEAF = 1  # in the place of the index, those of one more owner
 _NO_KIN: frozenset[int] = frozenset()
+
+
+def batches(leaves: list[int]) -> Iterator[list[int]]:
+    """``leaves`` in parts that are worked on in one step each.
+
+    What that takes stays in the processor's cache, and malloc keeps it: twice as many would have it
+    ask the system for fresh memory for each array, which takes longer than what is done in it.
+    """
+    for start in range(0, len(leaves), _BATCH):
+        yield leaves[start : start + _BATCH]
 
 
 class Leaves:
@@ -48,6 +60,7 @@ class Leaves:
     def __init__(self) -> None:
         self._file = MemoryFile("leaves", _LEAVES * ENTRIES_PER_LEAF * 8)
         self.entries: Entries = self._file.words
+        self.table: Entries = self.entries.reshape(-1, ENTRIES_PER_LEAF)
         self._owners = RecordTable("leaf-owners", _WIDTH, _LEAVES, errno.ENOSPC)
         self._more_owners = RecordTable("leaf-sharers", _WIDTH, _LEAVES, errno.ENOSPC)
         self._infos: dict[int, AnonInodeInfo] = {}
@@ -75,20 +88,28 @@ class Leaves:
         if self._owners.free < leaves or self._more_owners.free < owners:
             raise AnonfsError(errno.ENOSPC, "no room for more leaves")
 
-    def copy(self, sources: dict[int, int], info: "AnonInodeInfo") -> dict[int, int]:
-        """Copies of the leaves ``sources`` (by index) for ``info``; there is room for them."""
+    def copy(
+        self, sources: dict[int, int], info: "AnonInodeInfo"
+    ) -> tuple[dict[int, int], Entries]:
+        """Copies of the leaves ``sources`` (by index) for ``info``; there is room for them.
+
+        Returns them by index as well, and their entries.
+        """
         copies = {index: self._owners.allocate() for index in sources}
-        table = self.entries.reshape(-1, ENTRIES_PER_LEAF)
-        table[list(copies.values())] = table[list(sources.values())]
+        entries = self.table[list(sources.values())]
+        self.table[list(copies.values())] = entries
         for index, leaf in copies.items():
             base = leaf * _WIDTH
             self._owners.words[base + _INDEX] = index
             self._owners.words[base + _INO] = info.ino
             self._infos[leaf] = info
-            kin = self._kin.setdefault(sources[index], {sources[index]})
+            source = sources[index]
+            kin = self._kin.get(source)
+            if kin is None:
+                kin = self._kin[source] = {source}
             kin.add(leaf)
             self._kin[leaf] = kin
-        return copies
+        return copies, entries.ravel()
 
     def share(self, leaf: int, info: "AnonInodeInfo") -> None:
         """``info`` is one more owner of ``leaf``; there is room for it."""

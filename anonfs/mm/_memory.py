@@ -42,7 +42,7 @@ from anonfs.mm._fault import FrontLoad, OnePageRead, PageLoad, PageRead, SwapRea
 from anonfs.mm._frames import Frames
 from anonfs.mm._front import Front, FrontStore
 from anonfs.mm._image import Image
-from anonfs.mm._leaves import ENTRIES_PER_LEAF, LEAF_SHIFT
+from anonfs.mm._leaves import ENTRIES_PER_LEAF, LEAF_SHIFT, batches
 from anonfs.mm._loaded import LoadedPages
 from anonfs.mm._promises import Promises
 from anonfs.mm._reclaim import Clock, Eviction, movable
@@ -163,7 +163,7 @@ class Memory:
                 self.sharing.own(info, first, ENTRIES_PER_LEAF)
         for index, rows in common.items():
             if self.leaves.is_shared(info.leaves[index]):
-                self._give_up(info, index)
+                self._give_up(info, [index])
                 continue
             span = next(info.spans(index << LEAF_SHIFT, ENTRIES_PER_LEAF))
             old = span.entries[rows]
@@ -409,8 +409,8 @@ class Memory:
         if info.locked:
             self.frames.unlock(frames)
         shared = self.frames.drop(frames)
-        if shared.size:
-            self.sharing.find_owners(shared)
+        self.sharing.find_owners(shared)
+        if info.locked:
             self._lock_again(shared)
         self.swap.release(slots)
         info.in_core -= frames.size
@@ -481,18 +481,19 @@ class Memory:
         Raises:
             AnonfsError: ENOSPC, there are no more leaves; nothing was changed.
         """
-        for span in list(info.spans(first, count)) if self.leaves.sharers else ():
-            if span.entries.size < ENTRIES_PER_LEAF:
-                self.sharing.own(info, span.first, span.entries.size)
-        for span in list(info.spans(first, count)):
-            index = span.first >> LEAF_SHIFT
-            if self.leaves.is_shared(info.leaves[index]):
-                self._give_up(info, index)
-                continue
-            old = span.entries.copy()
-            span.entries[:] = 0
-            self._release(info, old)
-            info.release_if_empty(index)
+        edges, whole = info.parts(first, count)
+        for part in edges:
+            self.sharing.own(info, *part)
+        for part in edges:
+            for span in info.spans(*part):
+                old = span.entries.copy()
+                span.entries[:] = 0
+                self._release(info, old)
+                info.release_if_empty(span.first >> LEAF_SHIFT)
+        for batch in batches(whole):
+            shared = [index for index in batch if self.leaves.is_shared(info.leaves[index])]
+            self._give_up(info, shared)
+            self._free(info, [index for index in batch if index not in shared])
 
     @staticmethod
     def edges(offset: int, size: int) -> Parts:
@@ -530,10 +531,22 @@ class Memory:
             if info.entries(at >> PAGE_SHIFT, 1).any():
                 self.write(info, at, _ZEROS[:length])
 
-    def _give_up(self, info: AnonInodeInfo, index: int) -> None:
-        """Leave a leaf that is shared to its other owners."""
-        frames = self._frames_of(info, index << LEAF_SHIFT, ENTRIES_PER_LEAF)
-        info.give_up(index)
+    def _free(self, info: AnonInodeInfo, indexes: list[int]) -> None:
+        """Free all pages of leaves that are shared with nobody."""
+        rows = [info.leaves[index] for index in indexes]
+        old = self.leaves.table[rows].ravel()
+        self.leaves.table[rows] = 0
+        self._release(info, old)
+        info.give_back(indexes)
+
+    def _give_up(self, info: AnonInodeInfo, indexes: list[int]) -> None:
+        """Leave leaves that are shared to their other owners."""
+        entries = self.leaves.table[[info.leaves[index] for index in indexes]].ravel()
+        kinds = states(entries)
+        frames = numbers(entries[kinds == PageState.IN_CORE])
+        info.in_core -= frames.size
+        info.on_swap -= int(np.count_nonzero(kinds == PageState.ON_SWAP))
+        info.give_back(indexes)
         if info.locked:
             self.frames.unlock(frames)
             self._lock_again(frames)

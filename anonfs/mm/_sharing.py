@@ -36,13 +36,10 @@ from anonfs.errors import require
 from anonfs.mm._anon_inode_info import AnonInodeInfo
 from anonfs.mm._entry import Entries, PageState, in_core, numbers, states
 from anonfs.mm._frames import FrameArena, Frames
-from anonfs.mm._leaves import ENTRIES_PER_LEAF, LEAF_SHIFT, Leaves
+from anonfs.mm._leaves import ENTRIES_PER_LEAF, LEAF_SHIFT, Leaves, batches
 from anonfs.swap import SwapArea
 
 __all__ = ["Sharing"]
-
-_BATCH = 64
-"""Leaves that are copied in one step: what they take stays in the processor's cache."""
 
 
 class Sharing:
@@ -90,15 +87,12 @@ class Sharing:
 
     def _copy(self, sources: dict[int, int], info: AnonInodeInfo) -> None:
         """Let ``info`` have copies of leaves, by index; there is room for them."""
-        items = list(sources.items())
-        for start in range(0, len(items), _BATCH):
-            batch = dict(items[start : start + _BATCH])
-            table = self._leaves.entries.reshape(-1, ENTRIES_PER_LEAF)
-            entries = table[list(batch.values())].ravel()
+        for batch in batches(list(sources)):
+            copies, entries = self._leaves.copy({index: sources[index] for index in batch}, info)
             kinds = states(entries)
             self._frames.share(numbers(entries[kinds == PageState.IN_CORE]))
             self._swap.shares.add(numbers(entries[kinds == PageState.ON_SWAP]))
-            info.leaves.update(self._leaves.copy(batch, info))
+            info.leaves.update(copies)
 
     # -- the reverse map -------------------------------------------------------------------
 
@@ -115,6 +109,8 @@ class Sharing:
 
     def find_owners(self, frames: Frames) -> None:
         """One entry less names each of ``frames``, and if it was the owner another one is now."""
+        if not frames.size:
+            return
         owners = self._leaves.entries[self._frames.owner[frames]]
         lost = frames[owners != in_core(frames)]
         found = 0
@@ -137,25 +133,35 @@ class Sharing:
 
         In pieces: which of ``frames``, and at which positions they are named.
         """
-        entries = in_core(frames)
-        owners = self._frames.owner[frames].astype(np.int64)
         rows = np.flatnonzero(wanted)
-        rows = rows[np.argsort(owners[rows], kind="stable")]
-        leaves = owners[rows] >> LEAF_SHIFT
-        for part in np.split(rows, np.flatnonzero(np.diff(leaves)) + 1) if rows.size else ():
-            left, missing = part, wanted[part]
-            own = self._leaf(owners[part[0]])
-            for leaf in self._leaves.kin(own):
-                if leaf == own:
-                    continue
-                positions = (leaf << LEAF_SHIFT) + (owners[left] & (ENTRIES_PER_LEAF - 1))
-                named = self._leaves.entries[positions] == entries[left]
-                yield left[named], positions[named]
-                missing = missing - named
-                left, missing = left[missing > 0], missing[missing > 0]
-                if not left.size:
-                    break
+        owners = self._frames.owner[frames[rows]].astype(np.int64)
+        order = np.argsort(owners >> LEAF_SHIFT, kind="stable")
+        rows, owners = rows[order], owners[order]
+        missing, entries = wanted[rows], in_core(frames[rows])
+        leaves, at = _runs(owners >> LEAF_SHIFT)
+        kin = [filter(leaf.__ne__, self._leaves.kin(leaf)) for leaf in leaves.tolist()]
+        # The next of the kin of each leaf in each round, and all pages together.
+        while rows.size:
+            following = np.zeros(leaves.size, np.int64)
+            for number in _runs(at)[0].tolist():
+                following[number] = next(kin[number], 0)
+            if not following.any():
+                return
+            positions = (following[at] << LEAF_SHIFT) + (owners & (ENTRIES_PER_LEAF - 1))
+            named = self._leaves.entries[positions] == entries
+            yield rows[named], positions[named]
+            missing = missing - named
+            left = missing > 0
+            rows, owners, missing, entries, at = (
+                found[left] for found in (rows, owners, missing, entries, at)
+            )
 
     @staticmethod
     def _leaf(position: int) -> int:
         return int(position) >> LEAF_SHIFT
+
+
+def _runs(ascending: Entries) -> tuple[Entries, Entries]:
+    """The values of an array, each once, and for each of its elements which of them it is."""
+    changes = np.diff(ascending, prepend=-1) != 0
+    return ascending[changes], np.cumsum(changes) - 1

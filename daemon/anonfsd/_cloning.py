@@ -5,20 +5,35 @@ has open as FD, so that whoever may clone a file is whoever can read it, as with
 directory may be written is for the kernel to see to, who holds its lock until all is done, so
 that nobody makes the same name meanwhile. Set on an empty file, ``FD`` makes that file the copy:
 one that has no name goes with whoever has it open, at whatever moment he is killed. ``quiet``
-before the FD says that nobody will store to the source until the answer has come, or that it does
-not matter to the caller, whose copy it is, if some pages of it are older than others.
+before the FD says that the caller has had the source written back, and that nobody will store to it
+until the answer has come, or that it does not matter to him, whose copy it is, what of that is in
+it.
 
 The copy is to have what a reader of the source sees at one moment, and of that the page cache has
-more than we do. So the source's dirty pages are written back first, while everybody goes on; a
-store to one of them makes it dirty once more, and comes in a WRITE that finds it shared and copies
-it. If nobody has the source open to write, that is all. If somebody has, pages that were written
-back early are older than those written back late, and stores that came in between would be in the
-copy in part. So then all pages are dropped, which stops whoever touches one of them (`Standstill`),
-and the copy is made when all are stopped or have touched nothing::
+more than we do where somebody stores. Whoever had the source open to write and has no more left
+nothing behind there: his RELEASE comes when all that he stored has been written back. So if nobody
+has it open to write the copy is made at once.
 
-    write back ──▶ drop page after page, stopping who touches one ──▶ copy ──▶ answer the stopped
+If somebody has, its dirty pages are written back, while everybody goes on. What is stored meanwhile
+makes pages dirty once more, and what was written back early may be older than what came late. But
+where all was clean when a write-back began it has nothing to write, and if no WRITE has come by the
+time that it has ended, we have every byte of that moment. From then on a store begins with a fault
+that makes its page dirty, and comes in a WRITE that finds it shared and copies it. So it is written
+back again until there is nothing to write, or a few times::
 
-write(2) is kept out by the lock of the inode while pages are dropped, where it can be had.
+    write back ──▶ WRITEs came: again ──▶ none came ──▶ copy
+                        │ (they always come)
+                        ▼
+    drop page after page, stopping who touches one ──▶ copy ──▶ answer the stopped
+
+Where stores never end all pages are dropped, which stops whoever touches one of them
+(`Standstill`), and the copy is made when all are stopped or have touched nothing. It is the only
+way without root, and before Linux 6.16, where a WRITE may be under way of a page that counts as
+written back. For 1 GiB that is mapped it takes 70 ms, and they come back in 700; a moment takes 2.
+One store is not seen by who waits for a moment: through a page that a thread of the same program is
+just making dirty, for the kernel lets others write to it a little before it counts as that.
+
+write(2) is kept out by the lock of the inode meanwhile, where it can be had.
 """
 
 import errno
@@ -39,7 +54,7 @@ from anonfsd._descriptors import Descriptor, descriptor_of
 from anonfsd._engine_lock import EngineLock
 from anonfsd._inode_lock import InodeLock
 from anonfsd._reclaim import Reclaim
-from anonfsd._stopping import Stopping
+from anonfsd._stopping import Stopping, writes_are_told
 from anonfsd._tree import Tree
 from anonfsd._unloading import Unloading
 from anonfsd.procfs import scan
@@ -52,6 +67,7 @@ _REQUEST = re.compile(rb"(lazy )?(quiet )?(\d{1,9})(?: (.+))?", re.DOTALL)
 _MODE = stat.S_IFREG | 0o600
 _SEARCH = stat.S_IXGRP | stat.S_IXOTH
 _RETRY_SECONDS = 0.25
+_MOMENTS = 3
 
 
 class Cloner(NamedTuple):
@@ -144,16 +160,8 @@ class Cloning:
         source, info = self._begin(job.cloner.pid, fd)
         make = partial(self._copy, source, job)
         try:
-            with ExitStack() as stopped:
-                with self._inode_lock.held(source.ino):
-                    self._unloading.write_back(source.ino, self._loaded(info))
-                    made = self._made_at_once(source, make, quiet=job.quiet)
-                    if not made:
-                        stopped.enter_context(self._stopping.stopped(info))
-                if not made:
-                    self._stopping.settle(info)
-                    with self._lock:
-                        self._make(source, make)
+            if not self._made_at_once(source, make, quiet=job.quiet):
+                self._make_stopped(source, info, make)
         finally:
             with self._lock:
                 self.let_go()
@@ -174,19 +182,47 @@ class Cloning:
             self._make(source, make)
             return True
 
+    def _make_between(self, source: Inode, make: Callable[[], None]) -> bool:
+        """Whether the copy was made, in a moment when nothing was dirty; a few are tried.
+
+        With the lock of the inode held.
+        """
+        for _ in range(_MOMENTS):
+            before = source.ctime
+            if not (self._unloading.write_back(source.ino) and writes_are_told()):
+                return False
+            with self._lock:
+                if source.ctime == before and not source.writes:
+                    return self._try(source, make)
+        return False
+
+    def _make_stopped(self, source: Inode, info: AnonInodeInfo, make: Callable[[], None]) -> None:
+        """Make the copy while nobody can store to the source, if there is no such moment."""
+        with ExitStack() as stopped:
+            with self._inode_lock.held(source.ino):
+                if self._make_between(source, make):
+                    return
+                stopped.enter_context(self._stopping.stopped(info))
+            self._stopping.settle(info)
+            with self._lock:
+                self._make(source, make)
+
     def _make(self, source: Inode, make: Callable[[], None]) -> None:
         """Make the copy, with the lock held; once no page is being cut where it is."""
-        while True:
-            if self._filesystem.inodes.get(source.ino) is not source:
-                raise AnonfsError(errno.ESTALE, "closed meanwhile")
-            try:
-                make()
-            except AnonfsError as error:
-                if error.errno != errno.EAGAIN:
-                    raise
-                self._reclaim.room.wait(_RETRY_SECONDS)
-            else:
-                return
+        while not self._try(source, make):
+            self._reclaim.room.wait(_RETRY_SECONDS)
+
+    def _try(self, source: Inode, make: Callable[[], None]) -> bool:
+        """Make the copy, with the lock held, unless a page is being cut where it is."""
+        if self._filesystem.inodes.get(source.ino) is not source:
+            raise AnonfsError(errno.ESTALE, "closed meanwhile")
+        try:
+            make()
+        except AnonfsError as error:
+            if error.errno != errno.EAGAIN:
+                raise
+            return False
+        return True
 
     def _begin(self, pid: int, fd: int) -> tuple[Inode, AnonInodeInfo]:
         """The file that the caller has open, who keeps it open while he waits; the source now."""
@@ -228,12 +264,6 @@ class Cloning:
             for process in scan(self._device, [pid])
             for area in process.areas
         )
-
-    def _loaded(self, info: AnonInodeInfo) -> list[tuple[int, int]]:
-        """The runs of pages (first, count) that may be dirty."""
-        with self._lock:
-            found = self._filesystem.memory.loaded.of(info)
-            return sorted((first, mask.size) for first, mask in found)
 
 
 def _require_search(directory: Inode, uid: int) -> None:

@@ -46,6 +46,7 @@ from anonfsd._at_once import AtOnce, Requester, WaitsError
 from anonfsd._callers import is_own_thread
 from anonfsd._event_streams import EventStreams
 from anonfsd._paging import Paging
+from anonfsd._releases import Releases
 
 __all__ = ["Requests"]
 
@@ -99,11 +100,13 @@ class Requests:
         self._at_once = at_once
         self._granted = granted
         self._lead = _Lead(device, reads)
+        self._releases = Releases(device)
         self._on_end = on_end
         self._ended = False
 
     def start(self) -> None:
         """Begin to take requests. The threads end with the connection, or with the process."""
+        self._releases.start()
         for number in range(_THREADS):
             name = f"fault-{number}"
             threading.Thread(target=self._serve, name=name, daemon=True).start()
@@ -114,8 +117,8 @@ class Requests:
         self._ended = True
 
     def _serve(self) -> None:
-        neighbours = self._paging, self._events, self._at_once, self._granted, self._lead
-        worker = _Worker(self._device, self._others, *neighbours)
+        neighbours = self._paging, self._events, self._at_once, self._granted
+        worker = _Worker(self._device, self._others, *neighbours, self._lead, self._releases)
         try:
             while not self._ended:
                 worker.lead(lambda: self._ended)
@@ -132,6 +135,7 @@ class Requests:
         with contextlib.suppress(ConnectionResetError):
             while size := self._others.recv_into(buffer):
                 self._pass_answer(buffer[:size])
+        self._releases.end()
 
     def _pass_answer(self, answer: memoryview) -> None:
         try:
@@ -211,6 +215,7 @@ class _Worker:
         at_once: AtOnce,
         granted: Callable[[int, int], None],
         lead: _Lead,
+        releases: Releases,
     ) -> None:
         self._device = device
         self._others = others
@@ -219,6 +224,7 @@ class _Worker:
         self._at_once = at_once
         self._granted = granted
         self._lead = lead
+        self._releases = releases
         self._leads = False
         self._header = bytearray(_FAULT_SIZE)
         self._payload = aligned_pages(_PAYLOAD_PAGES).data.cast("B")
@@ -293,11 +299,11 @@ class _Worker:
         """Answer what the daemon asks for itself; False if somebody else does."""
         if opcode == _OPEN and is_own_thread(pid):
             self.reply(_OPEN_OUT.pack(_OWN_HANDLE, _KEEP_CACHE | _NOFLUSH, 0))
-        elif (
-            opcode in {_RELEASE, _FSYNC}
-            and _FH.unpack_from(self._header, _IN_SIZE)[0] == _OWN_HANDLE
-        ):
-            self.reply(b"")
+        elif opcode in {_RELEASE, _FSYNC} and self._handle() == _OWN_HANDLE:
+            if opcode == _RELEASE:
+                self._releases.answer(self._unique)
+            else:
+                self.reply(b"")
         elif opcode == _SETXATTR and is_own_thread(pid):
             self._granted(self._unique, pid)
         else:
@@ -317,9 +323,15 @@ class _Worker:
             return False
         if error:
             self._reply_error(error)
+        elif opcode == _RELEASE:
+            self._releases.answer(self._unique)
         elif answer is not None:
             self.reply(answer)
         return True
+
+    def _handle(self) -> int:
+        handle: int = _FH.unpack_from(self._header, _IN_SIZE)[0]
+        return handle
 
     def _answer_reads(self, *, wait: bool) -> None:
         """Answer what has been read from swap; with ``wait`` when it has, or a request has come."""

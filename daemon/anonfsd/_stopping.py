@@ -19,7 +19,7 @@ from anonfsd._paging import Paging
 from anonfsd._reclaim import Reclaim
 from anonfsd._unloading import Unloading
 
-__all__ = ["Stopping"]
+__all__ = ["Stopping", "writes_are_told"]
 
 _STALL_SECONDS = 0.005
 _MOST_SECONDS = 10.0
@@ -27,6 +27,11 @@ _SETTLE_SECONDS = 2.0
 
 _LINUX = tuple(map(int, re.findall(r"\d+", platform.release())[:2]))
 _NO_COPIES = 6, 16  # of pages that are being written back, from here on
+
+
+def writes_are_told() -> bool:
+    """Whether a page counts as written back only when its WRITE has been answered."""
+    return _LINUX >= _NO_COPIES
 
 
 class Stopping:
@@ -70,7 +75,7 @@ class Stopping:
 
         Raises OSError: as `Unloading.settle`; EBUSY, somebody who is stopped has the lock.
         """
-        if _LINUX >= _NO_COPIES:
+        if writes_are_told():
             return
         settling = _Thread(lambda: self._unloading.settle(info.ino))
         if not settling.ended(_SETTLE_SECONDS):

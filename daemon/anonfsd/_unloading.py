@@ -27,7 +27,6 @@ log = logging.getLogger(__name__)
 _NOTIFY_INVAL_INODE = 2
 _INVALIDATE = struct.Struct("=IiQQqq")  # len, code, unique; inode, offset, length
 _NEAR = 64  # pages
-_BATCH = 1 << 14  # pages
 _WAIT, _SYNC = 1, 2  # SYNC_FILE_RANGE_WAIT_BEFORE, _WRITE
 _SYNC_ALL = _WAIT | _SYNC | 4  # and WAIT_AFTER
 
@@ -53,25 +52,21 @@ class Unloading:
         for first, count in runs:
             self._invalidate(ino, first << PAGE_SHIFT, count << PAGE_SHIFT)
 
-    def write_back(self, ino: int, runs: list[tuple[int, int]]) -> None:
-        """Write back what is dirty of an inode, all of it; ``runs`` are where that may be.
+    def write_back(self, ino: int) -> bool:
+        """Write back what is dirty of an inode, all of it; False where that cannot be had.
 
-        Nothing is dropped, unless there is no other way: without root, or where the kernel has
-        no file to be had.
+        Nothing is dropped. It takes root, and an inode that the kernel knows.
 
         Raises OSError: that of a write that failed.
         """
         try:
             with self._files.open(ino) as fd:
-                for first, count in _spans(runs) if runs else ():
-                    for start in range(first, first + count, _BATCH):
-                        size = min(_BATCH, first + count - start)
-                        _sync_file_range(fd, start << PAGE_SHIFT, size << PAGE_SHIFT, _SYNC_ALL)
                 _sync_file_range(fd, 0, 0, _SYNC_ALL)
         except OSError as error:
             if error.errno not in {errno.EPERM, errno.ESTALE}:
                 raise
-            self._invalidate(ino, 0, 0)
+            return False
+        return True
 
     def settle(self, ino: int) -> None:
         """Wait until each WRITE of an inode that was under way has been answered.

@@ -9,6 +9,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -59,16 +60,22 @@ class _Forks:
             yield Metric(name, unit, peer_does=does), value
 
 
+class _Others(StrEnum):
+    """What somebody else does with a file that is copied."""
+
+    NONE = ""
+    OPEN = ", open to write"
+    STORE = ", stored to"
+    """All the time, so that anonfs has to stop whoever does."""
+
+
 @dataclass(frozen=True)
 class _Clones:
-    """A file of ``size`` bytes, in core and written back, is copied; perhaps it is ``open``.
-
-    To write, that is: then anonfs has to stop who might store to it.
-    """
+    """A file of ``size`` bytes, in core and written back, is copied."""
 
     size: int
     lazy: bool
-    open: bool = False
+    others: _Others = _Others.NONE
 
     @property
     def __name__(self) -> str:
@@ -76,8 +83,8 @@ class _Clones:
 
     def __call__(self, place: Place) -> Iterator[Sample]:
         """Once for each peer."""
-        how = f"{'lazy' if self.lazy else 'eager'}{', open to write' if self.open else ''}"
-        name = f"clone of {format_size(self.size)}, {how}"
+        how = "lazy" if self.lazy else "eager"
+        name = f"clone of {format_size(self.size)}, {how}{self.others}"
         ours = isinstance(place, AnonfsPlace)
         times = self._times(place, self._clone if ours else _copy)
         yield from zip(self._metrics(name, "copies it"), times, strict=True)
@@ -90,7 +97,8 @@ class _Clones:
 
     def _metrics(self, name: str, does: str) -> Iterator[Metric]:
         last = name[-1] == " "  # names differ, and nobody sees by what
-        yield Metric(name, "ms", bound=None if self.open else _MOST, peer_does=does)
+        bound = None if self.others is _Others.STORE else _MOST
+        yield Metric(name, "ms", bound=bound, peer_does=does)
         yield Metric("  first store to a page of it" + " " * last, "µs", peer_does=does)
         yield Metric("  and msync(2)" + " " * last, "µs", peer_does=does)
 
@@ -104,8 +112,12 @@ class _Clones:
             with source.open("x+b", buffering=0) as file:
                 write_pages(file.fileno(), self.size)
                 os.fsync(file.fileno())
-            if self.open:
+            if self.others is _Others.OPEN:
                 stack.enter_context(source.open("r+b"))
+            if self.others is _Others.STORE:
+                stack.enter_context(program("storer", str(source), self.size))
+            # Answered when the daemon has freed the copy before, which it does at its leisure.
+            os.statvfs(place.directory)
             begin = perf_counter()
             make(source, copy)
             seconds = perf_counter() - begin
@@ -152,13 +164,13 @@ GROUP = Group(
     (
         _Forks(256 * MIB, 5),
         *(_Clones(1 << 30, lazy) for lazy in (False, True)),
-        _Clones(1 << 30, lazy=True, open=True),
+        *(_Clones(1 << 30, lazy=True, others=others) for others in (_Others.OPEN, _Others.STORE)),
         *(Untouched(256 * MIB, cached) for cached in (True, False)),
     ),
     quick=(
         _Forks(64 * MIB, 3),
         *(_Clones(256 * MIB, lazy) for lazy in (False, True)),
-        _Clones(256 * MIB, lazy=True, open=True),
+        *(_Clones(256 * MIB, lazy=True, others=others) for others in (_Others.OPEN, _Others.STORE)),
         Untouched(64 * MIB, cached=True),
     ),
     budget="1536M",

@@ -142,7 +142,8 @@ class FakeUnloading:
     """Writes dirty pages back, as the kernel would, and counts what it drops.
 
     ``dirty`` are pages by (inode number, page), with what they hold; ``error`` is raised in place
-    of any of it. While the ``gate`` is shut a drop waits.
+    of any of it. While the ``gate`` is shut a drop waits. ``before`` a drop and ``after`` all was
+    written back others may do something.
     """
 
     def __init__(self, files: FakeFiles) -> None:
@@ -156,6 +157,8 @@ class FakeUnloading:
         self.settled: list[int] = []
         self.paging: Paging | None = None
         self.before: Callable[[int, list[tuple[int, int]]], None] = lambda _ino, _runs: None
+        self.after: Callable[[int], None] = lambda _ino: None
+        self.is_root = True
         self._files = files
 
     def drop(self, ino: int, runs: list[tuple[int, int]], _upcoming: list[tuple[int, int]]) -> None:
@@ -169,9 +172,10 @@ class FakeUnloading:
             self._write_back(ino, first, count)
         self.dropped.append((ino, runs))
 
-    def write_back(self, ino: int, runs: list[tuple[int, int]]) -> None:
-        for first, count in runs:
-            self._write_back(ino, first, count)
+    def write_back(self, ino: int) -> bool:
+        self._write_back(ino, 0, 1 << 40)
+        self.after(ino)
+        return self.is_root
 
     def settle(self, ino: int) -> None:
         self.settled.append(ino)

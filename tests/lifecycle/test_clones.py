@@ -15,6 +15,8 @@ import pytest
 from anonfs.cli import main
 from anonfs.client import NotAnonfsError, clone, connect, inspect, meminfo, swap_out
 from anonfs.units import PAGE_SIZE
+from anonfsd._stopping import writes_are_told
+from tests.lifecycle.costs import cached_bytes, has_cachestat
 from tests.posix.children import STRANGER, Child, as_user, eventually, say
 from tests.support.mounts import Mounted
 
@@ -94,6 +96,42 @@ def test_pages_are_shared_until_one_side_writes(mounted: Mounted) -> None:
     assert inspect(mounted.path / "source").parent.ino == 0
     names = {f"copy-{number}" for number in range(4)} | {"source"}
     assert {entry.name for entry in fs.list()} == names
+
+
+def _store_everywhere(path: Path, size: int) -> None:
+    """Store to each page, in turn, until killed."""
+    with _opened(path, os.O_RDWR) as fd:
+        words = memoryview(mmap.mmap(fd, size)).cast("Q")
+    say("storing")
+    for number in itertools.count(1):
+        for place in range(0, size // 8, PAGE_SIZE // 8):
+            words[place] = number
+
+
+def test_what_was_stored_before_a_kill_is_in_a_copy(mounted: Mounted) -> None:
+    """Nobody has it open to write then, so nothing is written back for the copy."""
+    source, copy = mounted.path / "source", mounted.path / "copy"
+    source.touch()
+    os.truncate(source, _SIZE)
+    with Child(_store_everywhere, source, _SIZE) as storing:
+        assert storing.said() == "storing"
+        with _opened(source) as fd, mmap.mmap(fd, _SIZE, prot=mmap.PROT_READ) as seen:
+            eventually(lambda: any(seen[-PAGE_SIZE:]), "a round of stores")
+        storing.kill()
+    clone(source, copy)
+    assert copy.read_bytes() == source.read_bytes()
+
+
+def test_between_stores_no_page_leaves_the_page_cache(mounted: Mounted) -> None:
+    fs = connect(mounted.path)
+    with fs.map("source", _SIZE) as source, _opened(mounted.path / "source") as fd:
+        source[:] = seen = _fill(_SIZE, 4)
+        cached = cached_bytes(fd) if has_cachestat(mounted.path / "source") else 0
+        fs.clone("source", "copy")
+        if cached and os.geteuid() == 0 and writes_are_told():
+            assert cached_bytes(fd) == cached
+        source[:] = bytes(_SIZE)
+        assert (mounted.path / "copy").read_bytes() == seen
 
 
 def _count(path: Path, pages: list[int]) -> None:

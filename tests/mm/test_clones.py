@@ -67,6 +67,33 @@ def test_a_page_is_swapped_once_for_all_who_share_it(lazy: bool) -> None:
         assert read(memory, copies[4], 0, 4 * PAGE_SIZE)[PAGE_SIZE : 2 * PAGE_SIZE] == page("1")
 
 
+def test_many_leaves_are_freed_whoever_owned_what_was_shared() -> None:
+    """More of them than are freed in one step, some with several owners and some with one."""
+    leaves = 150
+    with engine(frames=400, slots=400) as memory:
+        source = inode(memory)
+        for leaf in range(leaves):
+            sync.write(memory, source, leaf * 512 * PAGE_SIZE, page("s"))
+        eager, other = (memory.clone(source, Ino(2 + n), lazy=False) for n in range(2))
+        lazy = memory.clone(source, Ino(4), lazy=True)
+        for leaf in range(0, leaves, 3):
+            sync.write(memory, lazy, leaf * 512 * PAGE_SIZE, page("l"))
+        memory.lock(eager)
+        sync.swap_out(memory, source, 512, 40 * 512)
+        memory.delete(source)
+        memory.check_invariants()
+        assert (eager.allocated, other.allocated, lazy.allocated) == (leaves, leaves, leaves)
+        memory.unlock(eager)
+        memory.delete(eager)
+        memory.check_invariants()
+        memory.truncate(lazy, 70 * 512 * PAGE_SIZE + PAGE_SIZE)
+        memory.check_invariants()
+        assert (lazy.allocated, memory.leaves.live) == (71, leaves + 71)
+        for leaf in range(leaves):
+            assert read(memory, other, leaf * 512 * PAGE_SIZE, PAGE_SIZE) == page("s")
+        assert read(memory, lazy, 69 * 512 * PAGE_SIZE, PAGE_SIZE) == page("l")
+
+
 @both_ways
 def test_pages_of_zeros_cease_to_exist_for_all_who_share_them(lazy: bool) -> None:
     with engine() as memory:

@@ -1,0 +1,45 @@
+"""Answers to RELEASEs, given by a thread of its own.
+
+Nobody waits for the answer to a RELEASE. But when it is the last one of a file that has no name any
+more the kernel drops the pages of that file in the very call that answers it: 35 ms for 1 GiB, in
+which whoever made the call would answer nobody else::
+
+    RELEASE ──▶ request thread: handled, and on to the next ──▶ this thread ──▶ page after page
+"""
+
+import contextlib
+import os
+import queue
+import struct
+import threading
+
+__all__ = ["Releases"]
+
+_OUT = struct.Struct("=IiQ")  # len, error, unique
+_END = 0
+
+
+class Releases:
+    """Gives answers to ``device``."""
+
+    def __init__(self, device: int) -> None:
+        self._device = device
+        self._handled: queue.SimpleQueue[int] = queue.SimpleQueue()
+
+    def start(self) -> None:
+        """Start the thread, which ends with the process, or at `end`."""
+        threading.Thread(target=self._give, name="releases", daemon=True).start()
+
+    def answer(self, unique: int) -> None:
+        """The RELEASE that is the request ``unique`` has been handled: answer it."""
+        self._handled.put(unique)
+
+    def end(self) -> None:
+        """Answer no more after these."""
+        self._handled.put(_END)
+
+    def _give(self) -> None:
+        while (unique := self._handled.get()) != _END:
+            # The connection is gone, and so is whoever waited.
+            with contextlib.suppress(OSError):
+                os.write(self._device, _OUT.pack(_OUT.size, 0, unique))
