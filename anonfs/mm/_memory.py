@@ -26,7 +26,6 @@ import numpy.typing as npt
 
 from anonfs.errors import AnonfsError, require
 from anonfs.mm._anon_inode_info import AnonInodeInfo, Span
-from anonfs.mm._common import common_pages
 from anonfs.mm._counters import Counters
 from anonfs.mm._cut import PageCut
 from anonfs.mm._entry import (
@@ -35,19 +34,20 @@ from anonfs.mm._entry import (
     first_of_run,
     in_core,
     numbers,
-    slot_and_sum,
     states,
 )
-from anonfs.mm._fault import FrontLoad, OnePageRead, PageLoad, PageRead, SwapRead
+from anonfs.mm._fault import FrontLoad, PageLoad
 from anonfs.mm._frames import Frames
-from anonfs.mm._front import Front, FrontStore
+from anonfs.mm._freeing import Freeing
+from anonfs.mm._front import Front
 from anonfs.mm._image import Image
-from anonfs.mm._leaves import ENTRIES_PER_LEAF, LEAF_SHIFT, batches
+from anonfs.mm._leaves import LEAF_SHIFT
 from anonfs.mm._loaded import LoadedPages
 from anonfs.mm._promises import Promises
+from anonfs.mm._reading import Reading
 from anonfs.mm._reclaim import Clock, Eviction, movable
 from anonfs.mm._sharing import Sharing
-from anonfs.swap import SwapArea, aligned_pages
+from anonfs.swap import SwapArea
 from anonfs.units import PAGE_SHIFT, PAGE_SIZE, Ino, pages_for
 
 __all__ = ["EVICTION_BATCH", "Memory", "Parts"]
@@ -58,13 +58,8 @@ EVICTION_BATCH = 256
 _BRING_IN_BATCH = 64
 """Pages that come in at once: each takes a moment of the lock."""
 
-_SCRATCH_PAGES = 32
-"""Pages of a front that are copied with the lock held: to give it up would take longer."""
-
 _TO_THE_END = 1 << 62
 """More pages than there can be."""
-
-_ZEROS = memoryview(bytes(1 << 20))
 
 Parts = Sequence[tuple[int, int]]
 """What is to be written of an inode: (offset, size), no page in two of them."""
@@ -78,6 +73,7 @@ class Memory:
         self.leaves = image.leaves
         self.swap = swap
         self.sharing = Sharing(image.frames, swap, image.leaves)
+        self.freeing = Freeing(image.frames, swap, image.leaves, self.sharing)
         self.promises = Promises(image.frames, swap)
         self.loaded = LoadedPages()
         self.infos: set[AnonInodeInfo] = set()
@@ -86,8 +82,8 @@ class Memory:
         self.evictions: set[Eviction] = set()
         self.cuts: set[PageCut] = set()
         self.counters = Counters()
+        self.reading = Reading(self)
         self._clock = Clock(image.frames)
-        self._scratch = aligned_pages(_SCRATCH_PAGES)
 
     def create(self, ino: Ino) -> AnonInodeInfo:
         """An empty page table for inode ``ino``."""
@@ -109,132 +105,24 @@ class Memory:
         copy = AnonInodeInfo(ino, self.leaves)
         self.sharing.clone(source, copy, lazy=lazy)
         if source.front is not None:
-            self._put_over(copy, source.front, source.front_end)
+            self.put_over(copy, source.front, source.front_end)
             copy.hidden = source.hidden.copy()
         self.infos.add(copy)
         return copy
 
     def delete(self, info: AnonInodeInfo) -> None:
         """Free the pages of ``info`` that it shares with nobody, and forget it."""
-        self.clear(info, 0)
+        self.freeing.clear(info)
         self.loaded.drop(info)
         self.infos.discard(info)
         if info.front is not None:
             self.overlays -= 1
             info.leave_front()
 
-    # -- the front -------------------------------------------------------------------------
-
-    def overlay(self, info: AnonInodeInfo, store: FrontStore, size: int) -> None:
-        """Let ``info``, which has no page and no front, show ``size`` bytes of ``store``.
-
-        The store is closed when nobody needs it any more, which may be once this has failed.
-        """
-        require(not info.leaves and info.front is None, "an overlay is made of an empty inode")
-        self._put_over(info, Front(store, size), size)
-
-    def _put_over(self, info: AnonInodeInfo, front: Front, end: int) -> None:
+    def put_over(self, info: AnonInodeInfo, front: Front, end: int) -> None:
+        """Let ``info``, which has no front, show ``front`` up to byte ``end``."""
         info.put_over(front, end)
         self.overlays += 1
-
-    def change_front(
-        self, info: AnonInodeInfo, moment: AnonInodeInfo, store: FrontStore, size: int
-    ) -> None:
-        """Let ``info`` show ``size`` bytes of ``store``, which has what its copy ``moment`` shows.
-
-        The pages that it still has in common with ``moment`` are freed, see `common_pages`. Whoever
-        reads it does not see a difference.
-
-        Raises:
-            AnonfsError: ESTALE, ``moment`` is no copy, or ``info`` was discarded since; ENOSPC,
-                there are no more leaves. Nothing was changed.
-        """
-        common, end = common_pages(info, moment, size)
-        self._free_common(info, common)
-        info.change_front(Front(store, size), end)
-        # What was a hole at that moment is zeros of the new front.
-        info.hidden.remove_all(moment.hidden)
-
-    def _free_common(self, info: AnonInodeInfo, common: dict[int, Entries]) -> None:
-        """Free pages of ``info``: by leaf, their places in it."""
-        for index, rows in common.items():
-            first = index << LEAF_SHIFT
-            if rows.size < np.count_nonzero(info.entries(first, ENTRIES_PER_LEAF)):
-                self.sharing.own(info, first, ENTRIES_PER_LEAF)
-        for index, rows in common.items():
-            if self.leaves.is_shared(info.leaves[index]):
-                self._give_up(info, [index])
-                continue
-            span = next(info.spans(index << LEAF_SHIFT, ENTRIES_PER_LEAF))
-            old = span.entries[rows]
-            span.entries[rows] = 0
-            self._release(info, old)
-            info.release_if_empty(index)
-
-    def discard(self, info: AnonInodeInfo) -> None:
-        """Free all pages of ``info``, which has a front that shows in full from now on.
-
-        Raises:
-            AnonfsError: ENOSPC, there are no more leaves; nothing was changed.
-        """
-        self.clear(info, 0)
-        info.show_front()
-
-    # -- reading ---------------------------------------------------------------------------
-
-    def begin_read(self, info: AnonInodeInfo, offset: int, size: int) -> memoryview | SwapRead:
-        """``size`` bytes at ``offset``, or the work that gets them where pages are on swap.
-
-        Holes read as zeros, or as the front, and take nothing. The view may be of the arena itself,
-        or of memory that is used again: use it before the next call.
-        """
-        first = offset >> PAGE_SHIFT
-        entries = info.entries(first, pages_for(offset + size) - first)
-        head = offset & (PAGE_SIZE - 1)
-        self.counters.fault_requests += 1
-        frame = first_of_run(entries)
-        if frame:
-            self.counters.fault_in_core += entries.size
-            self.frames.note_use_of_run(frame, entries.size)
-            start = (frame << PAGE_SHIFT) + head
-            return self.frames.view[start : start + size]
-        slot, checksum = slot_and_sum(int(entries[0])) if entries.size == 1 else (0, 0)
-        if slot:
-            self.counters.fault_on_swap += 1
-            return OnePageRead(self, info, first, (slot, checksum), slice(head, head + size))
-        if first < info.front_pages and info.shows_front(first, entries).any():
-            return self._read_front(info, first, entries, slice(head, head + size))
-        if not entries.any():
-            self.counters.fault_none += entries.size
-            return _ZEROS[:size] if size <= len(_ZEROS) else memoryview(bytes(size))
-        if self._count_faults(entries):
-            return PageRead(self, info, first, entries, slice(head, head + size))
-        frames = numbers(entries)
-        self.frames.note_use(frames)
-        return self.frames.pages.take(frames, axis=0).data.cast("B")[head : head + size]
-
-    def _read_front(
-        self, info: AnonInodeInfo, first: int, entries: Entries, inside: slice
-    ) -> memoryview | PageRead:
-        """The bytes of pages of which some show the front: of few at once, where it has them."""
-        if not self._count_faults(entries) and entries.size <= len(self._scratch):
-            read = PageRead(self, info, first, entries, inside, self._scratch[: entries.size])
-            if read.run_at_once():
-                read.finish()
-                return read.data
-            read.abandon()
-            return PageRead(self, info, first, entries, inside, has_to_wait=True)
-        return PageRead(self, info, first, entries, inside)
-
-    def _count_faults(self, entries: Entries) -> int:
-        """Count what was found of ``entries``; returns how many are on swap."""
-        kinds = states(entries)
-        held = int(np.count_nonzero(kinds == PageState.IN_CORE))
-        on_swap = int(np.count_nonzero(kinds == PageState.ON_SWAP))
-        self.counters.fault_in_core += held
-        self.counters.fault_on_swap += on_swap
-        self.counters.fault_none += entries.size - held - on_swap
-        return on_swap
 
     # -- writing ---------------------------------------------------------------------------
 
@@ -271,22 +159,6 @@ class Memory:
             if (page << PAGE_SHIFT < min(start, info.front_end) or end < info.front_end)
             and info.shows_front_at(page)
         ]
-
-    def work_before_truncate(self, info: AnonInodeInfo, size: int) -> PageCut | None:
-        """What must be done before ``info`` is cut to ``size`` bytes, or None.
-
-        That is to clear the rest of its last page, where that is on swap, or is shared and there
-        is no frame for a copy.
-
-        Raises:
-            AnonfsError: ENOSPC, there are no more leaves.
-        """
-        page, tail = size >> PAGE_SHIFT, size & (PAGE_SIZE - 1)
-        state = states(info.entries(page, 1))[0]
-        crowded = state == PageState.IN_CORE and not self.frames.free and self.shares(info, page)
-        if tail and (state == PageState.ON_SWAP or crowded):
-            return PageCut(self, info, page, tail)
-        return None
 
     def shares(self, info: AnonInodeInfo, page: int) -> bool:
         """Whether others name what the page is in, which exists."""
@@ -399,22 +271,7 @@ class Memory:
         info.in_core += rows.size
         if info.locked:
             self.frames.lock(frames)
-        self._release(info, old)
-
-    def _release(self, info: AnonInodeInfo, entries: Entries) -> None:
-        """Take back what pages of ``info`` were in, whose ``entries`` those were."""
-        kinds = states(entries)
-        frames = numbers(entries[kinds == PageState.IN_CORE])
-        slots = numbers(entries[kinds == PageState.ON_SWAP])
-        if info.locked:
-            self.frames.unlock(frames)
-        shared = self.frames.drop(frames)
-        self.sharing.find_owners(shared)
-        if info.locked:
-            self._lock_again(shared)
-        self.swap.release(slots)
-        info.in_core -= frames.size
-        info.on_swap -= slots.size
+        self.freeing.release(info, old)
 
     def store_page(self, info: AnonInodeInfo, page: int, data: npt.NDArray[np.uint8]) -> None:
         """Put a whole page into a frame; one is free."""
@@ -431,125 +288,7 @@ class Memory:
         old = span.entries.copy()
         span.entries[:] = entry
         info.on_swap += 1
-        self._release(info, old)
-
-    # -- freeing ---------------------------------------------------------------------------
-
-    @staticmethod
-    def is_cut(info: AnonInodeInfo, size: int, cut: PageCut) -> bool:
-        """Whether ``cut``, performed, is still what a truncation to ``size`` bytes needs."""
-        return int(info.entries(size >> PAGE_SHIFT, 1)[0]) == cut.entry
-
-    def truncate(self, info: AnonInodeInfo, size: int, cut: PageCut | None = None) -> None:
-        """Free the pages beyond ``size`` bytes and clear the rest of the last one.
-
-        ``cut`` is the work before it, finished under the same hold of the lock as this call: it
-        may have put the page into a frame, which the next eviction would pick.
-
-        Raises:
-            AnonfsError: ENOSPC, there are no more leaves; nothing was changed.
-        """
-        self.clear(info, pages_for(size))
-        self.loaded.drop(info, pages_for(size))
-        info.cut_front(size)
-        tail = size & (PAGE_SIZE - 1)
-        entry = info.entries(size >> PAGE_SHIFT, 1)
-        if not tail or not entry.any():
-            return
-        if states(entry)[0] == PageState.IN_CORE:
-            self._clear_tail(info, entry, size)
-        else:
-            require(cut is not None and cut.entry == entry[0], "a page on swap was not cut")
-
-    def _clear_tail(self, info: AnonInodeInfo, entry: Entries, size: int) -> None:
-        """Clear the page in core that ``size`` ends in from there on; it takes a frame, or none.
-
-        Where the page is on its way to swap and no other frame is free, it has to stay.
-        """
-        rest = PAGE_SIZE - (size & (PAGE_SIZE - 1))
-        if self.frames_wanted(info, [(size, rest)]) <= self.frames.free:
-            self.write(info, size, _ZEROS[:rest])
-            return
-        frame = numbers(entry)
-        for eviction in self.evictions:
-            eviction.overtake(frame)
-        self.frames.pages[frame, -rest:] = 0
-
-    def clear(self, info: AnonInodeInfo, first: int, count: int = _TO_THE_END) -> None:
-        """Free ``count`` pages from ``first``: they read as zeros from now on.
-
-        Raises:
-            AnonfsError: ENOSPC, there are no more leaves; nothing was changed.
-        """
-        edges, whole = info.parts(first, count)
-        for part in edges:
-            self.sharing.own(info, *part)
-        for part in edges:
-            for span in info.spans(*part):
-                old = span.entries.copy()
-                span.entries[:] = 0
-                self._release(info, old)
-                info.release_if_empty(span.first >> LEAF_SHIFT)
-        for batch in batches(whole):
-            shared = [index for index in batch if self.leaves.is_shared(info.leaves[index])]
-            self._give_up(info, shared)
-            self._free(info, [index for index in batch if index not in shared])
-
-    @staticmethod
-    def edges(offset: int, size: int) -> Parts:
-        """The parts of pages of which a hole of ``size`` bytes at ``offset`` has not the whole."""
-        end = offset + size
-        first, last = pages_for(offset) << PAGE_SHIFT, end & -PAGE_SIZE
-        if first > last:
-            return [(offset, size)]
-        edges = (offset, first - offset), (last, end - last)
-        return [(at, length) for at, length in edges if length]
-
-    def punch(self, info: AnonInodeInfo, offset: int, size: int) -> None:
-        """Make a hole of ``size`` bytes at ``offset``: they read as zeros, also above a front.
-
-        There are the frames that writes to its `edges` want, and nothing to complete there.
-
-        Raises:
-            AnonfsError: ENOSPC, there are no more leaves; nothing was changed.
-        """
-        stop = offset + size
-        first, end = pages_for(offset), stop >> PAGE_SHIFT
-        # First what can fail: leaves of which a part is changed, or which there are not.
-        touched = {offset >> PAGE_SHIFT, (stop - 1) >> PAGE_SHIFT}
-        if first < end:
-            touched |= {first, end - 1}
-        for page in touched:
-            self.sharing.own(info, page, 1)
-        # Where the front shows at an edge, nothing to complete, it does so within the hole alone.
-        begin = offset >> PAGE_SHIFT if info.shows_front_at(offset >> PAGE_SHIFT) else first
-        beyond = end + 1 if stop % PAGE_SIZE and info.shows_front_at(end) else end
-        if begin < beyond:
-            self.clear(info, begin, beyond - begin)
-            info.hidden.add(begin, min(beyond, info.front_pages))
-        for at, length in self.edges(offset, size):
-            if info.entries(at >> PAGE_SHIFT, 1).any():
-                self.write(info, at, _ZEROS[:length])
-
-    def _free(self, info: AnonInodeInfo, indexes: list[int]) -> None:
-        """Free all pages of leaves that are shared with nobody."""
-        rows = [info.leaves[index] for index in indexes]
-        old = self.leaves.table[rows].ravel()
-        self.leaves.table[rows] = 0
-        self._release(info, old)
-        info.give_back(indexes)
-
-    def _give_up(self, info: AnonInodeInfo, indexes: list[int]) -> None:
-        """Leave leaves that are shared to their other owners."""
-        entries = self.leaves.table[[info.leaves[index] for index in indexes]].ravel()
-        kinds = states(entries)
-        frames = numbers(entries[kinds == PageState.IN_CORE])
-        info.in_core -= frames.size
-        info.on_swap -= int(np.count_nonzero(kinds == PageState.ON_SWAP))
-        info.give_back(indexes)
-        if info.locked:
-            self.frames.unlock(frames)
-            self._lock_again(frames)
+        self.freeing.release(info, old)
 
     # -- locking ---------------------------------------------------------------------------
 
@@ -570,12 +309,8 @@ class Memory:
         info.locked = False
         frames = self._frames_of(info)
         self.frames.unlock(frames)
-        self._lock_again(frames)
+        self.sharing.lock_again(frames)
         self.loaded.note_unlock(info)
-
-    def _lock_again(self, frames: Frames) -> None:
-        """Keep those of ``frames``, which were unlocked for one inode, that others have locked."""
-        self.frames.lock(frames[self.sharing.locked(frames)])
 
     @staticmethod
     def _frames_of(info: AnonInodeInfo, first: int = 0, count: int = _TO_THE_END) -> Frames:

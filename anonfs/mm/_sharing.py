@@ -128,6 +128,10 @@ class Sharing:
         found[which[np.array(kept, np.bool_)[at]]] = True
         return found
 
+    def lock_again(self, frames: Frames) -> None:
+        """Keep those of ``frames``, which were unlocked for one inode, that others have locked."""
+        self._frames.lock(frames[self.locked(frames)])
+
     def _others(self, frames: Frames, wanted: Entries) -> Iterator[tuple[Entries, Entries]]:
         """As many names as ``wanted`` of each of ``frames``, its owner not among them.
 

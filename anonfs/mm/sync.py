@@ -3,6 +3,7 @@
 The order of the steps is the one that the daemon keeps to.
 """
 
+from anonfs.mm import cutting
 from anonfs.mm._anon_inode_info import AnonInodeInfo
 from anonfs.mm._fault import PageLoad
 from anonfs.mm._memory import Memory, Parts
@@ -13,7 +14,7 @@ __all__ = ["bring_in", "punch", "read", "swap_out", "truncate", "work_before_wri
 
 def read(memory: Memory, info: AnonInodeInfo, offset: int, size: int) -> memoryview:
     """``size`` bytes at ``offset``. Raises OSError from the swap store."""
-    found = memory.begin_read(info, offset, size)
+    found = memory.reading.begin(info, offset, size)
     if not isinstance(found, memoryview):
         perform(found)
         return found.data
@@ -29,17 +30,17 @@ def write(memory: Memory, info: AnonInodeInfo, offset: int, data: bytes | memory
 
 def punch(memory: Memory, info: AnonInodeInfo, offset: int, size: int) -> None:
     """Make a hole of ``size`` bytes at ``offset``; errors as of `write`."""
-    while (work := work_before_write(memory, info, memory.edges(offset, size))) is not None:
+    while (work := work_before_write(memory, info, cutting.edges(offset, size))) is not None:
         perform(work)
-    memory.punch(info, offset, size)
+    cutting.punch(memory, info, offset, size)
 
 
 def truncate(memory: Memory, info: AnonInodeInfo, size: int) -> None:
     """Cut to ``size`` bytes. Raises OSError from the swap store."""
-    cut = memory.work_before_truncate(info, size)
+    cut = cutting.work_before_truncate(memory, info, size)
     if cut is not None:
         perform(cut)
-    memory.truncate(info, size, cut)
+    cutting.truncate(memory, info, size, cut)
 
 
 def bring_in(memory: Memory, info: AnonInodeInfo) -> None:

@@ -64,7 +64,7 @@ def clone_into(filesystem: "FileSystem", source: Inode, copy: Inode, *, lazy: bo
         _fill(filesystem, source, copy, lazy=lazy)
     except OSError:
         if copy.info is not None:
-            filesystem.memory.truncate(copy.info, 0)
+            filesystem.memory.freeing.clear(copy.info)
         copy.size = 0
         filesystem.promising.settle(copy)
         raise

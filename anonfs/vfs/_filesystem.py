@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from anonfs.errors import AnonfsError, require
 from anonfs.limits import Limits, Usage
-from anonfs.mm import Image, Memory, PageCut
+from anonfs.mm import Image, Memory, PageCut, cutting
 from anonfs.units import MAX_FILE_SIZE, Ino
 from anonfs.vfs._cloning import check_kin, forget_kin
 from anonfs.vfs._directory import Directory, check_name
@@ -362,7 +362,7 @@ class FileSystem:
             raise AnonfsError(errno.EPERM, "frozen")
 
     def truncate(self, inode: Inode, size: int, cut: PageCut | None = None) -> None:
-        """Give ``inode`` a size in bytes; ``cut`` is as for `Memory.truncate`.
+        """Give ``inode`` a size in bytes; ``cut`` is as for `cutting.truncate`.
 
         Raises:
             AnonfsError: ENOSPC, EDQUOT, or see `check_size`; nothing was changed.
@@ -370,13 +370,13 @@ class FileSystem:
         self.check_size(inode, size)
         self.promising.grow(inode, size)
         if size < inode.size and inode.info is not None:
-            self.memory.truncate(inode.info, size, cut)
+            cutting.truncate(self.memory, inode.info, size, cut)
         inode.size = size
         self.promising.settle(inode)
         inode.touch(self.now())
 
     def punch(self, inode: Inode, offset: int, size: int) -> None:
-        """Make a hole of ``size`` bytes at ``offset``, see `Memory.punch`.
+        """Make a hole of ``size`` bytes at ``offset``, see `cutting.punch`.
 
         What it was promised beyond what it needs by now is for `Promising.settle` to give back.
 
@@ -384,7 +384,7 @@ class FileSystem:
         """
         if inode.info is None:
             raise AnonfsError(errno.EINVAL, "not a file with pages")
-        self.memory.punch(inode.info, offset, size)
+        cutting.punch(self.memory, inode.info, offset, size)
         inode.touch(self.now())
 
     def written(self, inode: Inode, end: int) -> None:

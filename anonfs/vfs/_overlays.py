@@ -7,7 +7,7 @@ import errno
 from typing import TYPE_CHECKING
 
 from anonfs.errors import AnonfsError
-from anonfs.mm import FrontStore
+from anonfs.mm import FrontStore, overlaying
 from anonfs.vfs._inode import Inode
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def overlay(filesystem: "FileSystem", inode: Inode, store: FrontStore, size: int
     if inode.size or inode.writes or info.allocated or info.front is not None:
         raise AnonfsError(errno.EEXIST, "an overlay is made of an empty file")
     filesystem.truncate(inode, size)
-    filesystem.memory.overlay(info, store, size)
+    overlaying.overlay(filesystem.memory, info, store, size)
 
 
 def change_front(
@@ -47,7 +47,7 @@ def change_front(
         raise AnonfsError(errno.EINVAL, "not an overlay")
     if moment.size != size:
         raise AnonfsError(errno.ESTALE, "not what was copied")
-    filesystem.memory.change_front(inode.info, moment.info, store, size)
+    overlaying.change_front(filesystem.memory, inode.info, moment.info, store, size)
     filesystem.promising.settle(inode)
 
 
@@ -63,6 +63,6 @@ def discard(filesystem: "FileSystem", inode: Inode) -> None:
     size = info.front.size
     if inode.size < size:
         filesystem.truncate(inode, size)
-    filesystem.memory.discard(info)
+    overlaying.discard(filesystem.memory, info)
     # Without pages there is nothing to be cut, and the front ends here.
     filesystem.truncate(inode, size)

@@ -28,6 +28,7 @@ from anonfs.mm import (
     Parts,
     Streams,
     Work,
+    cutting,
 )
 from anonfs.units import PAGE_SHIFT, Ino, pages_for
 from anonfs.vfs import FileSystem, Inode
@@ -145,7 +146,7 @@ class Paging:
                 return
             count = pages_for(offset + size) - first
             self._filesystem.promising.hand_out(inode, first, count)
-            found = self._memory.begin_read(info, offset, size)
+            found = self._memory.reading.begin(info, offset, size)
             self._memory.loaded.load(info, first, count, touched=not own)
             self._reclaim.wake()
             if not own:
@@ -458,7 +459,7 @@ class Paging:
         with self._lock:
             while (cut := self._work_before_truncate(inode, size)) is not None:
                 self.perform(cut)
-                if inode.info is not None and self._memory.is_cut(inode.info, size, cut):
+                if inode.info is not None and cutting.is_cut(inode.info, size, cut):
                     break
             self._filesystem.truncate(inode, size, cut)
 
@@ -478,4 +479,4 @@ class Paging:
         self._filesystem.check_size(inode, size)
         if inode.info is None or size >= inode.size:
             return None
-        return self._memory.work_before_truncate(inode.info, size)
+        return cutting.work_before_truncate(self._memory, inode.info, size)

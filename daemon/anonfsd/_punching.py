@@ -27,7 +27,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import NamedTuple
 
-from anonfs.mm import AnonInodeInfo, Parts
+from anonfs.mm import AnonInodeInfo, Parts, cutting
 from anonfs.units import PAGE_SHIFT, pages_for
 from anonfs.vfs import FileSystem, Inode
 from anonfsd._answers import Failing, errno_for
@@ -99,7 +99,7 @@ class Punching:
         start, end = max(offset, hole.offset), min(offset + size, hole.offset + hole.size)
         if start < end:
             # The pages were written this moment, so nothing has to be waited for.
-            self._memory.punch(info, start, end - start)
+            cutting.punch(self._memory, info, start, end - start)
 
     def _serve(self) -> None:
         while True:
@@ -147,7 +147,7 @@ class Punching:
 
     def _edges_writable(self, hole: _Hole, thread: Late) -> ExitStack:
         """The edges of ``hole`` are promised their pages, and can be written in this moment."""
-        edges = self._memory.edges(hole.offset, hole.size)
+        edges = cutting.edges(hole.offset, hole.size)
         with ExitStack() as promised:
             for offset, size in edges:
                 writing = self._filesystem.promising.writing(hole.inode, offset, size)

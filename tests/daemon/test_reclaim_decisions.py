@@ -77,7 +77,7 @@ def test_nothing_goes_to_swap_while_free_frames_can_be_given_up(
     with stage.lock:
         memory, reclaim = stage.memory, stage.reclaim
         memory.write(info, 0, b"x" * (1500 << 12))
-        memory.clear(info, 500)
+        memory.freeing.clear(info, 500)
         memory.loaded.load(info, 0, 600)
         assert stage.budget.spare > 0
         assert not stage.budget.is_short

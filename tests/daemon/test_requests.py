@@ -91,15 +91,17 @@ class FakePaging:
         self, ino: int, offset: int, data: memoryview, thread: Receiver, *, back: bool
     ) -> int:
         self.writes.append((ino, offset, bytes(data), back))
-        if not self.error:
+        error = self.error
+        if not error:
             thread.reply(struct.pack("=II", len(data), 0))
-        return self.error
+        return error
 
     def allocate(self, ino: int, offset: int, size: int, mode: int, thread: Receiver) -> int:
         self.allocated.append((ino, offset, size, mode))
-        if not self.error:
+        error = self.error
+        if not error:
             thread.reply(b"")
-        return self.error
+        return error
 
 
 class FakeEvents:

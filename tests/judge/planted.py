@@ -16,9 +16,19 @@ import numpy as np
 import numpy.typing as npt
 
 from anonfs import vfs
-from anonfs.mm import AnonInodeInfo, Memory, PageCut, PageState, SwapRead, _reclaim, _swap_in
+from anonfs.mm import (
+    AnonInodeInfo,
+    Memory,
+    PageCut,
+    PageState,
+    SwapRead,
+    _reclaim,
+    _swap_in,
+    cutting,
+)
 from anonfs.mm._entry import Entries, on_swap, states
 from anonfs.mm._frames import FrameArena
+from anonfs.mm._reading import Reading
 from anonfs.swap import SwapArea
 from anonfs.units import PAGE_SIZE, pages_for
 from anonfs.vfs import FileSystem, Inode
@@ -34,11 +44,13 @@ _DELAYS = (0, 0, 0.001, 0.005, 0.02)
 def _keep_tail_at_truncate() -> None:
     """The last page keeps the bytes that a shrink cut off; a later growth shows them."""
 
-    def truncate(self: Memory, info: AnonInodeInfo, size: int, _cut: PageCut | None = None) -> None:
-        self.clear(info, pages_for(size))
+    def truncate(
+        memory: Memory, info: AnonInodeInfo, size: int, _cut: PageCut | None = None
+    ) -> None:
+        memory.freeing.clear(info, pages_for(size))
 
     _patch(PageCut, "run", lambda _: None)
-    _patch(Memory, "truncate", truncate)
+    _patch(cutting, "truncate", truncate)
 
 
 def _leave_fresh_frame_dirty() -> None:
@@ -48,16 +60,16 @@ def _leave_fresh_frame_dirty() -> None:
 
 def _read_holes_from_arena() -> None:
     """A page that was never written reads as some other page's frame."""
-    begin_read = Memory.begin_read
+    begin = Reading.begin
 
-    def read(self: Memory, info: AnonInodeInfo, offset: int, size: int) -> memoryview | SwapRead:
-        first = offset // PAGE_SIZE
+    def read(self: Reading, info: AnonInodeInfo, offset: int, size: int) -> memoryview | SwapRead:
+        first, frames = offset // PAGE_SIZE, self._memory.frames
         hole = not info.entries(first, pages_for(offset + size) - first).any()
-        if hole and size <= self.frames.count * PAGE_SIZE:
-            return self.frames.view[PAGE_SIZE : PAGE_SIZE + size]
-        return begin_read(self, info, offset, size)
+        if hole and size <= frames.count * PAGE_SIZE:
+            return frames.view[PAGE_SIZE : PAGE_SIZE + size]
+        return begin(self, info, offset, size)
 
-    _patch(Memory, "begin_read", read)
+    _patch(Reading, "begin", read)
 
 
 def _ignore_o_trunc() -> None:
@@ -99,7 +111,7 @@ def _drop_data_at_rename_over() -> None:
 
 def _lose_pages(filesystem: FileSystem, inode: Inode) -> None:
     if inode.nlink == 0 and inode.info is not None:
-        filesystem.memory.clear(inode.info, 0)
+        filesystem.memory.freeing.clear(inode.info, 0)
 
 
 def _lose_tail_of_write() -> None:

@@ -49,9 +49,9 @@ def test_leaves_are_given_back_when_their_last_page_goes() -> None:
         info = inode(memory)
         sync.write(memory, info, 511 * PAGE_SIZE, page("a") * 2)
         assert memory.leaves.live == 2
-        memory.clear(info, 512)
+        memory.freeing.clear(info, 512)
         assert memory.leaves.live == 1
-        memory.clear(info, 0, 511)
+        memory.freeing.clear(info, 0, 511)
         assert memory.leaves.live == 1
-        memory.clear(info, 511, 1)
+        memory.freeing.clear(info, 511, 1)
         assert memory.leaves.live == 0

@@ -12,7 +12,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from anonfs.mm import AnonInodeInfo, Eviction, Image, Memory, sync
+from anonfs.mm import AnonInodeInfo, Eviction, Image, Memory, cutting, sync
 from anonfs.swap import SwapArea
 from anonfs.units import PAGE_SIZE, Ino
 from tests.mm.engine import FaultyStore
@@ -81,7 +81,7 @@ class CloneMachine(RuleBasedStateMachine):
         """To a size within the pages, or to one from where both leaves go."""
         info, model = self.pick(at)
         size, whole = (0, 0) if beneath else (size, _BASE + size)
-        while (cut := self.memory.work_before_truncate(info, whole)) is not None:
+        while (cut := cutting.work_before_truncate(self.memory, info, whole)) is not None:
             self.end_eviction(at)
             try:
                 cut.run()
@@ -91,9 +91,9 @@ class CloneMachine(RuleBasedStateMachine):
                 return
             self.end_eviction(at)
             cut.finish()
-            if self.memory.is_cut(info, whole, cut):
+            if cutting.is_cut(info, whole, cut):
                 break
-        self.memory.truncate(info, whole, cut)
+        cutting.truncate(self.memory, info, whole, cut)
         model[size:] = bytes(_SIZE - size)
 
     @rule(at=_ANY)

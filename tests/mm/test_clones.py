@@ -5,7 +5,7 @@ import errno
 import pytest
 
 from anonfs.errors import AnonfsError
-from anonfs.mm import AnonInodeInfo, BadPageError, Memory, sync
+from anonfs.mm import AnonInodeInfo, BadPageError, Memory, cutting, sync
 from anonfs.units import PAGE_SIZE, Ino
 from tests.mm.engine import FaultyStore, engine, inode, page, read, states
 
@@ -86,7 +86,7 @@ def test_many_leaves_are_freed_whoever_owned_what_was_shared() -> None:
         memory.unlock(eager)
         memory.delete(eager)
         memory.check_invariants()
-        memory.truncate(lazy, 70 * 512 * PAGE_SIZE + PAGE_SIZE)
+        cutting.truncate(memory, lazy, 70 * 512 * PAGE_SIZE + PAGE_SIZE)
         memory.check_invariants()
         assert (lazy.allocated, memory.leaves.live) == (71, leaves + 71)
         for leaf in range(leaves):
@@ -171,7 +171,7 @@ def test_a_page_that_is_cut_in_its_own_slot_is_not_shared_meanwhile() -> None:
         source = filled(memory, 1)
         sync.swap_out(memory, source, 0, 0)
         sync.write(memory, inode(memory, 3), 0, page("o"))
-        work = memory.work_before_truncate(source, 5)
+        work = cutting.work_before_truncate(memory, source, 5)
         assert work is not None
         with pytest.raises(AnonfsError) as refused:
             memory.clone(source, Ino(2), lazy=True)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from anonfs.errors import AnonfsError
-from anonfs.mm import BadPageError, Memory, SwapRead, perform, sync
+from anonfs.mm import BadPageError, Memory, SwapRead, cutting, perform, sync
 from anonfs.mm._anon_inode_info import AnonInodeInfo
 from anonfs.mm._entry import numbers
 from anonfs.units import PAGE_SIZE
@@ -150,9 +150,9 @@ def test_a_cut_takes_another_slot_where_no_frame_is_free() -> None:
     store = FaultyStore(5)
     with engine(frames=4, store=store) as memory:
         info, last = full(memory, 9)
-        memory.clear(info, states(info, 9).index("s"), 1)
+        memory.freeing.clear(info, states(info, 9).index("s"), 1)
         before = slot_of(info, last)
-        cut = memory.work_before_truncate(info, last * PAGE_SIZE + 5)
+        cut = cutting.work_before_truncate(memory, info, last * PAGE_SIZE + 5)
         assert cut is not None
         memory.check_invariants()
         cut.run()
@@ -160,7 +160,7 @@ def test_a_cut_takes_another_slot_where_no_frame_is_free() -> None:
         assert read(memory, info, last * PAGE_SIZE, PAGE_SIZE) == page(f"{last}")
         cut.finish()
         assert slot_of(info, last) != before
-        memory.truncate(info, last * PAGE_SIZE + 5, cut)
+        cutting.truncate(memory, info, last * PAGE_SIZE + 5, cut)
         assert read(memory, info, last * PAGE_SIZE, 10) == page(f"{last}")[:5] + bytes(5)
 
 
@@ -168,7 +168,7 @@ def test_a_cut_that_cannot_be_written_leaves_the_page_as_it_was() -> None:
     store = FaultyStore(5)
     with engine(frames=4, store=store) as memory:
         info, last = full(memory, 9)
-        memory.clear(info, states(info, 9).index("s"), 1)
+        memory.freeing.clear(info, states(info, 9).index("s"), 1)
         store.fail_writes = True
         with pytest.raises(OSError, match="write"):
             sync.truncate(memory, info, last * PAGE_SIZE + 5)
@@ -206,9 +206,9 @@ def test_a_cut_that_was_overtaken_changes_nothing() -> None:
             info = swapped(memory, 1)
             if frames == 1:
                 sync.write(memory, info, PAGE_SIZE, page("other"))
-            cut = memory.work_before_truncate(info, 5)
+            cut = cutting.work_before_truncate(memory, info, 5)
             assert cut is not None
-            memory.clear(info, 0, 1)
+            memory.freeing.clear(info, 0, 1)
             perform(cut)
             assert memory.swap.used == 0
             assert states(info, 1) == "n"
@@ -218,9 +218,9 @@ def test_an_abandoned_read_gives_its_slots_back() -> None:
     store = FaultyStore(8)
     with engine(store=store) as memory:
         info = swapped(memory, 2)
-        found = memory.begin_read(info, 0, 2 * PAGE_SIZE)
+        found = memory.reading.begin(info, 0, 2 * PAGE_SIZE)
         assert isinstance(found, SwapRead)
-        memory.clear(info, 0)
+        memory.freeing.clear(info, 0)
         assert memory.swap.used == 2
         found.abandon()
         assert memory.swap.used == 0

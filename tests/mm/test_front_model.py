@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from anonfs.errors import AnonfsError
-from anonfs.mm import AnonInodeInfo, FrontLoad, Image, Memory, PageState, sync
+from anonfs.mm import AnonInodeInfo, FrontLoad, Image, Memory, PageState, overlaying, sync
 from anonfs.swap import SwapArea
 from anonfs.units import PAGE_SIZE, Ino, pages_for
 from tests.mm.engine import FaultyStore
@@ -69,7 +69,7 @@ class OverlayMachine(RuleBasedStateMachine):
         self.front = BytesStore(_FRONT)
         self.fronts = [self.front]
         info = self.memory.create(Ino(1))
-        self.memory.overlay(info, self.front, _BASE + len(_FRONT))
+        overlaying.overlay(self.memory, info, self.front, _BASE + len(_FRONT))
         self.shows = {info: bytearray(_FRONT.ljust(_SIZE, b"\0"))}
         self.inodes = [(info, bytearray(self.shows[info]))]
         self.moment: tuple[AnonInodeInfo, AnonInodeInfo, bytes] | None = None
@@ -130,7 +130,7 @@ class OverlayMachine(RuleBasedStateMachine):
     @rule(at=_ANY)
     def discard(self, at: int) -> None:
         info, model = self.pick(at)
-        self.memory.discard(info)
+        overlaying.discard(self.memory, info)
         model[:] = self.shows[info]
 
     @precondition(lambda self: len(self.inodes) > 1)
@@ -166,7 +166,7 @@ class OverlayMachine(RuleBasedStateMachine):
         size = _SIZE if any(content[size:]) else size
         store = BytesStore(content[:size])
         try:
-            self.memory.change_front(info, moment, store, _BASE + size)
+            overlaying.change_front(self.memory, info, moment, store, _BASE + size)
         except AnonfsError as error:
             assert error.errno == errno.ESTALE  # noqa: PT017
             return
@@ -225,7 +225,7 @@ def test_a_file_that_became_too_short_is_eio_beyond_its_last_page() -> None:
     image = Image(4)
     memory = Memory(image, SwapArea(FaultyStore(4)))
     info, store = memory.create(Ino(1)), BytesStore(_FRONT)
-    memory.overlay(info, store, _BASE + len(_FRONT))
+    overlaying.overlay(memory, info, store, _BASE + len(_FRONT))
     sync.write(memory, info, _BASE + 2 * PAGE_SIZE, b"own" * 2000)
     store.content = _FRONT[:10]
     assert sync.read(memory, info, _BASE, PAGE_SIZE) == _FRONT[:10].ljust(PAGE_SIZE, b"\0")
@@ -250,7 +250,7 @@ def test_a_hole_with_all_that_a_page_shows_of_the_front(hole: tuple[int, int]) -
     image = Image(4)
     memory = Memory(image, SwapArea(FaultyStore(4)))
     info, store = memory.create(Ino(1)), BytesStore(_FRONT)
-    memory.overlay(info, store, _BASE + len(_FRONT))
+    overlaying.overlay(memory, info, store, _BASE + len(_FRONT))
     sync.truncate(memory, info, _BASE + 10)
     offset, size = hole
     sync.punch(memory, info, _BASE + offset, size)
@@ -267,13 +267,13 @@ def test_what_is_loaded_for_a_write_is_not_of_the_front_before() -> None:
     image = Image(6)
     memory = Memory(image, SwapArea(FaultyStore(4)))
     info, old = memory.create(Ino(1)), BytesStore(_FRONT)
-    memory.overlay(info, old, _BASE + len(_FRONT))
+    overlaying.overlay(memory, info, old, _BASE + len(_FRONT))
     load = FrontLoad(memory, info, [_BASE // PAGE_SIZE])
     load.run()
     sync.write(memory, info, _BASE, bytes(PAGE_SIZE))
     moment = memory.clone(info, Ino(2), lazy=False)
     content = bytes(PAGE_SIZE) + _FRONT[PAGE_SIZE:]
-    memory.change_front(info, moment, BytesStore(content), _BASE + len(content))
+    overlaying.change_front(memory, info, moment, BytesStore(content), _BASE + len(content))
     assert not info.allocated
     load.finish()
     sync.write(memory, info, _BASE, b"later")
@@ -290,12 +290,12 @@ def test_a_hole_above_a_huge_front_costs_nothing_by_the_page() -> None:
     image = Image(4)
     memory = Memory(image, SwapArea(FaultyStore(4)))
     info, end = memory.create(Ino(1)), _BASE + (1 << 50)
-    memory.overlay(info, BytesStore(_FRONT), end)
+    overlaying.overlay(memory, info, BytesStore(_FRONT), end)
     sync.write(memory, info, 1 << 40, b"x" * PAGE_SIZE)
     sync.punch(memory, info, _BASE + 2 * PAGE_SIZE, end)
     assert (memory.leaves.live, memory.frames.used, info.allocated) == (0, 0, 0)
     copy = memory.clone(info, Ino(2), lazy=True)
-    memory.discard(info)
+    overlaying.discard(memory, info)
     assert info.front_shown(0, 1 << 50) == pages_for(end)
     assert copy.front_shown(0, 1 << 50) == 512
     assert list(copy.runs(600)) == [(0, 511, PageState.FRONT), (512, 599, PageState.NONE)]
@@ -310,7 +310,7 @@ def test_holes_before_and_after_the_moment_of_a_commit() -> None:
     image = Image(8)
     memory = Memory(image, SwapArea(FaultyStore(4)))
     info = memory.create(Ino(1))
-    memory.overlay(info, BytesStore(_FRONT), _BASE + len(_FRONT))
+    overlaying.overlay(memory, info, BytesStore(_FRONT), _BASE + len(_FRONT))
     for page in range(2):
         sync.write(memory, info, _BASE + page * PAGE_SIZE, b"x" * PAGE_SIZE)
     sync.punch(memory, info, _BASE + 2 * PAGE_SIZE, PAGE_SIZE)
@@ -318,10 +318,12 @@ def test_holes_before_and_after_the_moment_of_a_commit() -> None:
     content = bytes(sync.read(memory, moment, _BASE, len(_FRONT)))
     sync.punch(memory, info, _BASE, PAGE_SIZE)
     discarded = memory.clone(info, Ino(3), lazy=True)
-    memory.discard(discarded)
+    overlaying.discard(memory, discarded)
     with pytest.raises(AnonfsError, match="since"):
-        memory.change_front(discarded, moment, BytesStore(content), _BASE + len(content))
-    memory.change_front(info, moment, BytesStore(content), _BASE + len(content))
+        overlaying.change_front(
+            memory, discarded, moment, BytesStore(content), _BASE + len(content)
+        )
+    overlaying.change_front(memory, info, moment, BytesStore(content), _BASE + len(content))
     assert info.allocated == 0
     shown = bytes(PAGE_SIZE) + content[PAGE_SIZE:]
     assert bytes(sync.read(memory, info, _BASE, len(shown))) == shown

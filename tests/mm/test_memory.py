@@ -3,7 +3,7 @@ import errno
 import pytest
 
 from anonfs.errors import AnonfsError, InvariantError
-from anonfs.mm import PageLoad, SwapRead, perform, sync
+from anonfs.mm import PageLoad, SwapRead, cutting, perform, sync
 from anonfs.units import PAGE_SIZE
 from tests.mm.engine import FaultyStore, engine, inode, page, read, states
 
@@ -38,7 +38,7 @@ def test_neighbouring_frames_are_read_without_a_copy() -> None:
     with engine() as memory:
         info = inode(memory)
         sync.write(memory, info, 0, page("a") + page("b"))
-        found = memory.begin_read(info, 0, 2 * PAGE_SIZE)
+        found = memory.reading.begin(info, 0, 2 * PAGE_SIZE)
         assert isinstance(found, memoryview)
         assert found.obj is memory.frames.view.obj
 
@@ -123,7 +123,7 @@ def test_cutting_a_page_on_swap_without_loading_it_is_a_broken_invariant() -> No
         sync.write(memory, info, 0, page("a"))
         sync.swap_out(memory, info, 0, 0)
         with pytest.raises(InvariantError):
-            memory.truncate(info, 10)
+            cutting.truncate(memory, info, 10)
 
 
 def test_pages_of_several_leaves_and_inodes_keep_apart() -> None:
@@ -199,7 +199,7 @@ def test_a_page_freed_while_its_copy_goes_to_swap_keeps_its_frame_until_then() -
         sync.write(memory, info, 0, page("a") + page("b"))
         eviction, _ = memory.work_to_swap_out(info, 0, 1)
         assert eviction is not None
-        memory.clear(info, 0)
+        memory.freeing.clear(info, 0)
         assert memory.frames.free == 0
         memory.check_invariants()
         perform(eviction)
@@ -238,9 +238,9 @@ def test_a_reader_gets_the_old_bytes_though_the_slot_was_freed_meanwhile() -> No
         info, other = inode(memory, 1), inode(memory, 2)
         sync.write(memory, info, 0, page("old"))
         sync.swap_out(memory, info, 0, 0)
-        reading = memory.begin_read(info, 0, PAGE_SIZE)
+        reading = memory.reading.begin(info, 0, PAGE_SIZE)
         assert isinstance(reading, SwapRead)
-        memory.clear(info, 0)
+        memory.freeing.clear(info, 0)
         sync.write(memory, other, 0, page("other"))
         with pytest.raises(AnonfsError):  # the one slot is not free yet
             sync.swap_out(memory, other, 0, 0)

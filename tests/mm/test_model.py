@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from anonfs.errors import AnonfsError
-from anonfs.mm import AnonInodeInfo, Eviction, Image, Memory, PageState, SwapRead, sync
+from anonfs.mm import AnonInodeInfo, Eviction, Image, Memory, PageState, SwapRead, cutting, sync
 from anonfs.mm._entry import numbers, states
 from anonfs.swap import SwapArea
 from anonfs.units import PAGE_SIZE, Ino, pages_for
@@ -93,7 +93,7 @@ class EngineMachine(RuleBasedStateMachine):
 
     @rule(which=_WHICH, offset=_OFFSETS, size=_SIZES)
     def begin_read(self, which: int, offset: int, size: int) -> None:
-        found = self.memory.begin_read(self.infos[which], offset, size)
+        found = self.memory.reading.begin(self.infos[which], offset, size)
         if isinstance(found, SwapRead):
             self.reads.append((found, self.expected(which, offset, size)))
 
@@ -123,7 +123,7 @@ class EngineMachine(RuleBasedStateMachine):
     @rule(which=_WHICH, size=st.integers(0, _PAGES * PAGE_SIZE), at=_ANY)
     def truncate(self, which: int, size: int, at: int) -> None:
         info = self.infos[which]
-        while (cut := self.memory.work_before_truncate(info, size)) is not None:
+        while (cut := cutting.work_before_truncate(self.memory, info, size)) is not None:
             self.run_and_end(at)
             try:
                 cut.run()
@@ -132,9 +132,9 @@ class EngineMachine(RuleBasedStateMachine):
                 return
             self.run_and_end(at)
             cut.finish()
-            if self.memory.is_cut(info, size, cut):
+            if cutting.is_cut(info, size, cut):
                 break
-        self.memory.truncate(info, size, cut)
+        cutting.truncate(self.memory, info, size, cut)
         del self.models[which][size:]
 
     @rule(which=_WHICH)

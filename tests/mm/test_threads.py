@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from anonfs.errors import AnonfsError
-from anonfs.mm import AnonInodeInfo, Memory, SwapRead, Work
+from anonfs.mm import AnonInodeInfo, Memory, SwapRead, Work, cutting
 from anonfs.mm.sync import work_before_write
 from anonfs.units import PAGE_SIZE
 from tests.mm.engine import FaultyStore, engine, inode
@@ -92,7 +92,7 @@ class Worker:
         self._compare(*self._range())
 
     def _compare(self, offset: int, size: int) -> None:
-        found = self._memory.begin_read(self._info, offset, size)
+        found = self._memory.reading.begin(self._info, offset, size)
         if isinstance(found, SwapRead):
             self._perform(found)
             found = found.data
@@ -100,21 +100,21 @@ class Worker:
 
     def _cut(self) -> None:
         size, _ = self._range()
-        cut = self._memory.work_before_truncate(self._info, size)
+        cut = cutting.work_before_truncate(self._memory, self._info, size)
         if cut is not None:
             self._perform(cut)
-        self._memory.truncate(self._info, size, cut)
+        cutting.truncate(self._memory, self._info, size, cut)
         self._model[size:] = bytes(len(self._model) - size)
 
     def _punch(self) -> None:
         (offset, size), memory = self._range(), self._memory
 
         def begin() -> Work | None:
-            return work_before_write(memory, self._info, memory.edges(offset, size))
+            return work_before_write(memory, self._info, cutting.edges(offset, size))
 
         while (work := self._patiently(begin)) is not None:
             self._perform(work)
-        memory.punch(self._info, offset, size)
+        cutting.punch(memory, self._info, offset, size)
         self._model[offset : offset + size] = bytes(size)
 
     def _evict(self) -> None:
