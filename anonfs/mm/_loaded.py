@@ -74,7 +74,8 @@ class LoadedPages:
     """The loaded pages of a mount: ``pages`` counts them.
 
     ``refaulted`` pages came back soon after they had gone; ``scanned`` and ``unloaded`` are pages
-    that the hand looked at and that went.
+    that the hand looked at and that went. The hand passes over the inodes that are ``alone``: of
+    each, whoever put it there unloads what has to be.
     """
 
     def __init__(self) -> None:
@@ -84,7 +85,8 @@ class LoadedPages:
         self.unloaded = 0
         self._chunks: dict[AnonInodeInfo, dict[int, _Chunk]] = {}
         self._queue: OrderedDict[_Chunk, None] = OrderedDict()
-        self._ranged: Unload | None = None
+        self.alone: set[AnonInodeInfo] = set()
+        self._ranged: dict[AnonInodeInfo, tuple[int, int]] = {}
 
     # -- loading ---------------------------------------------------------------------------
 
@@ -206,11 +208,9 @@ class LoadedPages:
         The kernel waits for a page that is being read before it drops it, so a READ of such a
         range may not wait for the unload.
         """
-        ranged = self._ranged
-        if ranged is not None and ranged.info is info:
-            start, size = ranged.runs[0]
-            if first < start + size and start < first + count:
-                return True
+        start, size = self._ranged.get(info, (0, 0))
+        if first < start + size and start < first + count:
+            return True
         return any(chunk.unloading for chunk, _ in self._known(info, first, count))
 
     def hold(self, info: "AnonInodeInfo", first: int, count: int, by: int) -> None:
@@ -225,14 +225,18 @@ class LoadedPages:
     def at_hand(self) -> "AnonInodeInfo | None":
         """Whose pages the hand comes to next."""
         for chunk in self._queue:
-            if not (chunk.unloading or chunk.held_back):
+            if not self._is_busy(chunk) and chunk.info not in self.alone:
                 return chunk.info
         return None
+
+    @staticmethod
+    def _is_busy(chunk: _Chunk) -> bool:
+        return bool(chunk.unloading or chunk.held_back)
 
     def begin(self, wanted: int, info: "AnonInodeInfo | None" = None) -> Unload | None:
         """At least ``wanted`` cold pages of one inode where it has as many, or None.
 
-        With ``info``, which was `at_hand`, of that inode and no other.
+        With ``info``, which was `at_hand` and may be ``alone`` now, of that inode and no other.
 
         Chunks are taken whole, but for their active pages, which are not passed over again.
         """
@@ -241,7 +245,8 @@ class LoadedPages:
         while self._queue and looks:
             looks -= 1
             chunk = next(iter(self._queue))
-            busy = chunk.unloading or chunk.held_back
+            others = chunk.info is not info and chunk.info in self.alone
+            busy = others or self._is_busy(chunk)
             if info is not None and chunk.info is not info and not busy:
                 break
             if unload is not None and (unload.pages >= wanted or chunk.info is not unload.info):
@@ -273,8 +278,12 @@ class LoadedPages:
         return runs
 
     def begin_range(self, info: "AnonInodeInfo", first: int, count: int) -> Unload:
-        """``count`` pages from ``first``, loaded or not, cold or not; no unload is under way."""
-        self._ranged = unload = Unload(info)
+        """``count`` pages from ``first``, loaded or not, cold or not.
+
+        No unload of ``info`` is under way.
+        """
+        unload = Unload(info)
+        self._ranged[info] = first, count
         for chunk, mask in self._known(info, first, count):
             if victims := chunk.loaded & mask:
                 _take(unload, chunk, victims)
@@ -286,8 +295,7 @@ class LoadedPages:
 
         Returns how many of those that went are holes: nobody can write to them any more.
         """
-        if self._ranged is unload:
-            self._ranged = None
+        self._ranged.pop(unload.info, None)
         holes = 0
         for chunk in unload.chunks:
             gone = chunk.unloading & ~chunk.reloaded & chunk.loaded
@@ -303,8 +311,7 @@ class LoadedPages:
 
     def abandon(self, unload: Unload) -> None:
         """In place of `end` where nothing was dropped: the pages of ``unload`` are there still."""
-        if self._ranged is unload:
-            self._ranged = None
+        self._ranged.pop(unload.info, None)
         for chunk in unload.chunks:
             chunk.unloading = 0
             self._settle(chunk)

@@ -16,15 +16,17 @@ we have freed it, would come back. So the answer waits until the page cache has 
 
 What is stored to a hole while it is made may be lost, as anywhere.
 
-Holes are made by one thread, one after the other, since pages are dropped by one at a time anyway:
-a request thread must not wait for that, for to drop pages takes request threads. What is kept of
-the first and the last page may have to come from a front first, and waits for it elsewhere.
+Holes are made by one thread, one after the other: a request thread must not wait for that, for to
+drop pages takes request threads. What is kept of the first and the last page may have to come from
+a front first, and waits for it elsewhere. And a page that is dropped may just be read from a front:
+so holes above fronts have a thread for each domain.
 """
 
 import queue
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from typing import NamedTuple
 
 from anonfs.mm import AnonInodeInfo, Parts, cutting
@@ -75,9 +77,8 @@ class Punching:
         self._failing = failing
         self._prepare = prepare
         self._putting_off = putting_off
-        self._wanted: queue.SimpleQueue[_Hole] = queue.SimpleQueue()
-        self._making: _Hole | None = None
-        self._started = False
+        self._wanted: dict[int | None, queue.SimpleQueue[_Hole]] = {}
+        self._making: dict[AnonInodeInfo, _Hole] = {}
 
     def punch(
         self, inode: Inode, info: AnonInodeInfo, hole: tuple[int, int], end: int, waiting: Waiting
@@ -86,24 +87,31 @@ class Punching:
 
         ``waiting`` is answered. With the lock held; so is the lock of the inode, by the kernel.
         """
-        if not self._started:
-            self._started = True
-            threading.Thread(target=self._serve, name="punching", daemon=True).start()
-        self._wanted.put(_Hole(inode, info, *_within(*hole, inode.size), end, waiting))
+        self._want(_Hole(inode, info, *_within(*hole, inode.size), end, waiting))
+
+    def _want(self, hole: _Hole) -> None:
+        domain = hole.info.front.store.domain if hole.info.front is not None else None
+        wanted = self._wanted.get(domain)
+        if wanted is None:
+            wanted = self._wanted[domain] = queue.SimpleQueue()
+            name = "punching" if domain is None else f"punching-{domain}"
+            serve = partial(self._serve, wanted)
+            threading.Thread(target=serve, name=name, daemon=True).start()
+        wanted.put(hole)
 
     def renew(self, info: AnonInodeInfo, offset: int, size: int) -> None:
         """``size`` bytes at ``offset`` were written: empty what is within the hole being made."""
-        hole = self._making
-        if hole is None or hole.info is not info:
+        hole = self._making.get(info)
+        if hole is None:
             return
         start, end = max(offset, hole.offset), min(offset + size, hole.offset + hole.size)
         if start < end:
             # The pages were written this moment, so nothing has to be waited for.
             cutting.punch(self._memory, info, start, end - start)
 
-    def _serve(self) -> None:
+    def _serve(self, wanted: queue.SimpleQueue[_Hole]) -> None:
         while True:
-            hole = self._wanted.get()
+            hole = wanted.get()
             try:
                 done = self._make(hole)
             except Exception as error:  # noqa: BLE001  whatever it is, the kernel waits for an answer
@@ -118,7 +126,7 @@ class Punching:
         room = ExitStack()
         try:
             with self._lock:
-                self._making = hole
+                self._making[hole.info] = hole
                 if hole.end > inode.size:
                     # What fails for want of room leaves all as it was.
                     room.enter_context(promising.writing(inode, hole.end - 1, 1))
@@ -129,14 +137,14 @@ class Punching:
                         self._put_off(hole)
                         return False
             if hole.size:
-                with self._reclaim.alone():
+                with self._reclaim.alone(hole.info):
                     self._reclaim.unload(hole.info, *hole.pages)
             with self._lock:
                 if hole.end > inode.size:
                     self._filesystem.truncate(inode, hole.end)
         finally:
             with self._lock:
-                self._making = None
+                del self._making[hole.info]
                 room.close()
                 promising.settle(inode)
         return True
@@ -163,10 +171,10 @@ class Punching:
                 with self._lock, self._edges_writable(hole, late):
                     # Who was told that it failed goes on, and may write where it was to be.
                     late.taken = not late.expired
+                    if late.taken:
+                        self._want(hole)
             except Exception as error:  # noqa: BLE001  as in `_serve`
                 return errno_for(self._failing, "punch", error)
-            if late.taken:
-                self._wanted.put(hole)
             return 0
 
         # The kernel reads no page meanwhile, so none of the others has to be kept from reclaim.

@@ -64,7 +64,7 @@ class Reclaim:
         self._operations = operations
         self._unload_wanted = lock.condition()
         self._swap_wanted = lock.condition()
-        self._one_unload = threading.Lock()
+        self._alone_no_more = lock.condition()
         self._reclaiming = False
         self.is_stuck = False
         """Nothing can be unloaded: all that is loaded is next to what a READ held back asks for."""
@@ -163,7 +163,7 @@ class Reclaim:
             info = self._next_victim()
         if info is not None:
             # The lock of the inode first, as a swap-out on request has it.
-            with self._inode_lock.held(info.ino), self._one_unload:
+            with self._inode_lock.held(info.ino), self.alone(info):
                 self._unload_some(info)
             return
         with self._lock:
@@ -217,10 +217,22 @@ class Reclaim:
             self.room.notify_all()
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
-        """Keep pages from being unloaded by others; taken after the lock of an inode."""
-        with self._one_unload:
+    def alone(self, info: AnonInodeInfo) -> Iterator[None]:
+        """Keep pages of an inode from being unloaded by others; taken after the inode's lock.
+
+        Others' pages are not in its way: the kernel may wait for a page that is read from a front.
+        """
+        alone = self._memory.loaded.alone
+        with self._lock:
+            while info in alone:
+                self._alone_no_more.wait()
+            alone.add(info)
+        try:
             yield
+        finally:
+            with self._lock:
+                alone.discard(info)
+                self._alone_no_more.notify_all()
 
     def unload(self, info: AnonInodeInfo, first: int, count: int) -> None:
         """Have ``count`` pages from ``first`` leave the page cache; for a thread that is `alone`.
@@ -246,7 +258,7 @@ class Reclaim:
         info = inode.info
         if info is None or info.locked:
             return
-        with self.alone():
+        with self.alone(info):
             self.unload(info, first, last - first + 1)
         with self._lock:
             while first <= last:

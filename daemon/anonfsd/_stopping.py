@@ -60,7 +60,7 @@ class Stopping:
             self._standstill.begin(info, loaded)
         try:
             # Who unloads the same pages would wait for READs that are stopped, and we for him.
-            with self._reclaim.alone():
+            with self._reclaim.alone(info):
                 self._drop(info)
             yield
         finally:

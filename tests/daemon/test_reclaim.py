@@ -326,7 +326,7 @@ def test_a_write_that_is_held_back_wakes_the_swapping_threads(
     for at in range(0, 1000, 250):
         paged.write(inode.ino, at * PAGE_SIZE, page("a") * 250)
     paged.reclaim.start()
-    with paged.reclaim._one_unload:
+    with paged.reclaim.alone(info_of(inode)):
         with paged.lock:
             paged.memory.loaded.load(info_of(inode), 1000, 1400)
             assert paged.reclaim.is_behind

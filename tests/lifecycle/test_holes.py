@@ -6,6 +6,7 @@ import mmap
 import os
 import random
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -249,3 +250,44 @@ def test_attached_areas_know_nothing_of_holes(mounted: Mounted) -> None:
         if pid == 0:
             os._exit(any(mapped[4 * PAGE_SIZE : 8 * PAGE_SIZE]))
         assert os.waitpid(pid, 0)[1] == 0
+
+
+def test_a_hole_where_a_front_does_not_answer_is_in_nobody_elses_way(
+    mounted: Mounted, mount_factory: Callable[..., Mounted], path: Path, content: bytearray
+) -> None:
+    """The kernel waits for a page that is being read before it drops it, and the hole with it."""
+    below, over = mount_factory(), mounted.path / "over"
+    (below.path / "front").write_bytes(content)
+    overlay(below.path / "front", over)
+    swap_out(below.path / "front")
+
+    def faults() -> int:
+        return meminfo(mounted.path).counters.fault_requests
+
+    def read() -> bool:
+        with over.open("rb") as file:
+            return any(os.pread(file.fileno(), PAGE_SIZE, 5 * PAGE_SIZE))
+
+    def punch() -> None:
+        with over.open("r+b") as file:
+            _punch(file.fileno(), bytearray(_SIZE), 0, _SIZE)
+
+    before = faults()
+    os.kill(below.process.pid, signal.SIGSTOP)
+    try:
+        reading = Child(read)
+        eventually(lambda: faults() > before, "the page is asked for")
+        punching = Child(punch)
+        eventually(lambda: page_counts(over).none == _PAGES, "the hole is being made")
+        with path.open("r+b") as file:
+            for hole in _HOLES:
+                _punch(file.fileno(), content, *hole)
+        swap_out(path)
+        assert path.read_bytes() == content
+        assert not any(child.has_said(0) for child in (reading, punching))
+    finally:
+        os.kill(below.process.pid, signal.SIGCONT)
+    for child in (reading, punching):
+        with child:
+            child.said()
+    assert over.read_bytes() == bytes(_SIZE)

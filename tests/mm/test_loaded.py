@@ -90,6 +90,28 @@ def test_nothing_is_loaded(loaded: LoadedPages, info: AnonInodeInfo) -> None:
     assert loaded.end(unload) == 0
 
 
+def test_the_hand_passes_over_what_others_unload(loaded: LoadedPages, memory: Memory) -> None:
+    first, second = inode(memory, 1), inode(memory, 2)
+    for info in (first, second):
+        loaded.load(info, 0, 3)
+    loaded.alone.add(first)
+    ranged = loaded.begin_range(first, 1, 1)
+    assert loaded.at_hand is second
+    unload = begin(loaded, 10)
+    assert (unload.info, unload.pages) == (second, 3)
+    assert loaded.is_unloading(first, 0, 2)
+    assert loaded.end(unload) == 3
+    assert loaded.is_unloading(first, 1, 5)
+    assert loaded.begin(10) is None
+    assert loaded.end(ranged) == 1
+    loaded.load(second, 0, 1)
+    rest = loaded.begin(10, first)
+    assert rest is not None, "whoever put it there comes to it"
+    assert (rest.info, rest.pages) == (first, 2)
+    loaded.end(rest)
+    loaded.alone.clear()
+
+
 def test_the_first_to_be_loaded_goes_first(loaded: LoadedPages, memory: Memory) -> None:
     first, second = inode(memory, 1), inode(memory, 2)
     loaded.load(second, 0, 3)
