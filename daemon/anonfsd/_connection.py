@@ -25,6 +25,7 @@ from anonfsd._at_once import AtOnce
 from anonfsd._event_streams import EventStreams
 from anonfsd._paging import Paging
 from anonfsd._requests import Requests
+from anonfsd._sizing import Sizing
 
 __all__ = ["Connection"]
 
@@ -47,8 +48,9 @@ _WORKERS = 1000  # each request that waits takes one; see Inspection for what bo
 class Connection:
     """The /dev/fuse descriptor ``device`` of a new mount.
 
-    ``paging`` answers READ and WRITE, ``events`` what is asked of their file, ``at_once`` what does
-    not wait, ``operations`` all other requests; for ``reads`` and ``granted`` see `Requests`.
+    ``paging`` answers READ and WRITE, ``sizing`` FALLOCATE, ``events`` what is asked of their file,
+    ``at_once`` what does not wait, ``operations`` all other requests; for ``reads`` and ``granted``
+    see `Requests`.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Connection:
         device: int,
         operations: pyfuse3.Operations,
         paging: Paging,
+        sizing: Sizing,
         events: EventStreams,
         at_once: AtOnce,
         reads: AsyncReads | None,
@@ -68,7 +71,7 @@ class Connection:
             _widen(end)
         self._theirs = theirs.detach()
         self._requests = Requests(
-            device, self._ours, paging, events, at_once, reads, granted, self._stop_soon
+            device, self._ours, paging, sizing, events, at_once, reads, granted, self._stop_soon
         )
         self._token: trio.lowlevel.TrioToken | None = None
         self._closed = False

@@ -39,9 +39,9 @@ from anonfsd._cloning import CLONE, Cloner, Cloning
 from anonfsd._entries import attributes
 from anonfsd._files import Handles, OpenDirectory, OpenFile
 from anonfsd._inspection import Caller, Inspection
-from anonfsd._paging import Paging
 from anonfsd._reclaim import Reclaim
 from anonfsd._rings import Rings
+from anonfsd._sizing import Sizing
 
 __all__ = ["Operations"]
 
@@ -53,7 +53,7 @@ _TRUNCATE_THREADS = 4
 class Operations(pyfuse3.Operations):
     """A mount of ``filesystem``.
 
-    ``rings``, ``inspection``, ``paging``, ``reclaim`` and ``cloning`` are set before the first
+    ``rings``, ``inspection``, ``sizing``, ``reclaim`` and ``cloning`` are set before the first
     request, for the circle has to be closed somewhere: reclaim needs the connection, and that needs
     its handlers.
     ``on_failure`` is called when the state turns out to be broken.
@@ -65,7 +65,7 @@ class Operations(pyfuse3.Operations):
 
     rings: Rings
     inspection: Inspection
-    paging: Paging
+    sizing: Sizing
     reclaim: Reclaim
     cloning: Cloning
 
@@ -237,9 +237,9 @@ class Operations(pyfuse3.Operations):
         return attributes(changed)
 
     async def _truncate(self, inode: Inode, size: int) -> None:
-        if not self.paging.truncate(inode, size):
+        if not self.sizing.truncate(inode, size):
             await trio.to_thread.run_sync(
-                self.paging.truncate_waiting, inode, size, limiter=self._truncating
+                self.sizing.truncate_waiting, inode, size, limiter=self._truncating
             )
 
     @answered

@@ -23,12 +23,10 @@ from anonfs.mm import (
     FrontLoad,
     LoadedPages,
     OnePageRead,
-    PageCut,
     PageRead,
     Parts,
     Streams,
     Work,
-    cutting,
 )
 from anonfs.units import PAGE_SHIFT, Ino, pages_for
 from anonfs.vfs import FileSystem, Inode
@@ -50,7 +48,6 @@ _FAILING_SECONDS = 10.0
 _LARGEST_WINDOW = 1024
 _MOST_TOLD = 1000  # inodes
 _MOST_HELD = 6  # of the request threads, see `Requests`
-_KEEP_SIZE, _PUNCH_HOLE, _ZERO_RANGE = 1, 2, 16  # FALLOC_FL_*
 _WRITTEN = struct.Struct("=II")  # fuse_write_out: size, padding
 
 
@@ -99,7 +96,7 @@ class Paging:
         self._streams = Streams(min(_LARGEST_WINDOW, budget.pages // 32))
         self.standstill = Standstill()
         self._putting_off = PuttingOff(lock, filesystem.memory.loaded, fronts)
-        self._punching = Punching(
+        self.punching = Punching(
             filesystem, lock, reclaim, failing, self._prepare, self._putting_off
         )
         self._held = 0
@@ -135,11 +132,11 @@ class Paging:
         self, ino: int, offset: int, size: int, thread: Receiver, *, own: bool, late: bool
     ) -> None:
         with self._lock:
-            inode, info = self._pages_of(ino)
+            inode, info = self.pages_of(ino)
             first = offset >> PAGE_SHIFT
             if not late and self._stops_or_waits(info, offset, size, thread, own=own):
                 return
-            inode, info = self._pages_of(ino)
+            inode, info = self.pages_of(ino)
             size = min(size, inode.size - offset)
             if size <= 0:
                 thread.reply(b"")
@@ -200,7 +197,7 @@ class Paging:
             return False
         first = offset >> PAGE_SHIFT
         self._hold_back(info, first, pages_for(offset + size) - first, thread)
-        _, info = self._pages_of(info.ino)
+        _, info = self.pages_of(info.ino)
         return self._stops(info, offset, size, thread, own=own)
 
     def _stops(
@@ -246,7 +243,8 @@ class Paging:
             if start << PAGE_SHIFT < inode.size and not self._budget.is_exceeded:
                 self._read_ahead(inode.ino, start, pages)
 
-    def _pages_of(self, ino: int) -> tuple[Inode, AnonInodeInfo]:
+    def pages_of(self, ino: int) -> tuple[Inode, AnonInodeInfo]:
+        """The file of that number, with its page table. Raises AnonfsError: ESTALE, EINVAL, EIO."""
         if self._failing.failed:
             raise AnonfsError(errno.EIO)
         inode = self._filesystem.inode(ino)
@@ -308,7 +306,7 @@ class Paging:
         self, ino: int, offset: int, data: bytes, thread: Receiver, *, back: bool
     ) -> None:
         """Have a WRITE taken when its front has answered."""
-        _, info = self._pages_of(ino)
+        _, info = self.pages_of(ino)
         first = offset >> PAGE_SHIFT
         self._putting_off.put_off(
             info,
@@ -321,7 +319,7 @@ class Paging:
     def _write(
         self, ino: int, offset: int, data: memoryview, thread: Receiver, *, back: bool
     ) -> None:
-        inode, info = self._pages_of(ino)
+        inode, info = self.pages_of(ino)
         filesystem, end = self._filesystem, offset + len(data)
         filesystem.check_size(inode, end)
         if not data:
@@ -330,7 +328,7 @@ class Paging:
             self._hold_back_write(thread)
             self._prepare(info, [(offset, len(data))], thread)
             self._memory.write(info, offset, data)
-            self._punching.renew(info, offset, len(data))
+            self.punching.renew(info, offset, len(data))
             filesystem.written(inode, end)
         first = offset >> PAGE_SHIFT
         count = pages_for(end) - first
@@ -413,70 +411,3 @@ class Paging:
         if not bad <= told:
             told |= bad
             log.error("%s", error.what)
-
-    # -- allocating ------------------------------------------------------------------------
-
-    def allocate(self, ino: int, offset: int, size: int, mode: int, thread: Receiver) -> int:
-        """Answer a FALLOCATE: have a file promised its pages, or have a hole made, or both.
-
-        What is to be allocated beyond the end, or where a size is no promise, is EOPNOTSUPP;
-        posix_fallocate(3) then writes to each page.
-        """
-        try:
-            with self._lock:
-                done = self._allocate(ino, offset, size, mode, thread)
-            if done:
-                thread.reply(b"")
-        except Exception as error:  # noqa: BLE001  as in `read`
-            return errno_for(self._failing, "allocate", error)
-        return 0
-
-    def _allocate(self, ino: int, offset: int, size: int, mode: int, thread: Receiver) -> bool:
-        """Allocate, or have it answered later: then it is False."""
-        inode, info = self._pages_of(ino)
-        end = offset + size
-        self._filesystem.check_size(inode, end)
-        if mode == _PUNCH_HOLE | _KEEP_SIZE:
-            self._punching.punch(inode, info, (offset, size), inode.size, thread.later())
-            return False
-        beyond = end > inode.size and mode & _KEEP_SIZE
-        if mode & ~(_KEEP_SIZE | _ZERO_RANGE) or beyond or not self._filesystem.promising.by_size:
-            raise AnonfsError(errno.EOPNOTSUPP)
-        if mode & _ZERO_RANGE:
-            self._punching.punch(inode, info, (offset, size), end, thread.later())
-            return False
-        if end > inode.size:
-            self._filesystem.truncate(inode, end)
-        return True
-
-    # -- truncating ------------------------------------------------------------------------
-
-    def truncate_waiting(self, inode: Inode, size: int) -> None:
-        """Give ``inode`` a size where that may need swap; for a thread, without the lock.
-
-        Raises OSError.
-        """
-        with self._lock:
-            while (cut := self._work_before_truncate(inode, size)) is not None:
-                self.perform(cut)
-                if inode.info is not None and cutting.is_cut(inode.info, size, cut):
-                    break
-            self._filesystem.truncate(inode, size, cut)
-
-    def truncate(self, inode: Inode, size: int) -> bool:
-        """Give ``inode`` a size, with the lock held; False if that has to wait for swap.
-
-        Raises AnonfsError.
-        """
-        cut = self._work_before_truncate(inode, size)
-        if cut is not None:
-            cut.abandon()
-            return False
-        self._filesystem.truncate(inode, size)
-        return True
-
-    def _work_before_truncate(self, inode: Inode, size: int) -> PageCut | None:
-        self._filesystem.check_size(inode, size)
-        if inode.info is None or size >= inode.size:
-            return None
-        return cutting.work_before_truncate(self._memory, inode.info, size)

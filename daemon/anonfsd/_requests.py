@@ -47,6 +47,7 @@ from anonfsd._callers import is_own_thread
 from anonfsd._event_streams import EventStreams
 from anonfsd._paging import Paging
 from anonfsd._releases import Releases
+from anonfsd._sizing import Sizing
 
 __all__ = ["Requests"]
 
@@ -87,6 +88,7 @@ class Requests:
         device: int,
         others: socket.socket,
         paging: Paging,
+        sizing: Sizing,
         events: EventStreams,
         at_once: AtOnce,
         reads: AsyncReads | None,
@@ -96,6 +98,7 @@ class Requests:
         self._device = device
         self._others = others
         self._paging = paging
+        self._sizing = sizing
         self._events = events
         self._at_once = at_once
         self._granted = granted
@@ -117,7 +120,7 @@ class Requests:
         self._ended = True
 
     def _serve(self) -> None:
-        neighbours = self._paging, self._events, self._at_once, self._granted
+        neighbours = self._paging, self._sizing, self._events, self._at_once, self._granted
         worker = _Worker(self._device, self._others, *neighbours, self._lead, self._releases)
         try:
             while not self._ended:
@@ -211,6 +214,7 @@ class _Worker:
         device: int,
         others: socket.socket,
         paging: Paging,
+        sizing: Sizing,
         events: EventStreams,
         at_once: AtOnce,
         granted: Callable[[int, int], None],
@@ -220,6 +224,7 @@ class _Worker:
         self._device = device
         self._others = others
         self._paging = paging
+        self._sizing = sizing
         self._events = events
         self._at_once = at_once
         self._granted = granted
@@ -355,7 +360,7 @@ class _Worker:
 
     def _allocate(self, ino: int) -> None:
         _, offset, length, mode = _FALLOCATE_IN.unpack_from(self._header, _IN_SIZE)
-        if error := self._paging.allocate(ino, offset, length, mode, self):
+        if error := self._sizing.allocate(ino, offset, length, mode, self):
             self._reply_error(error)
 
     def reply(self, data: bytes | memoryview) -> None:

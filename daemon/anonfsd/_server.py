@@ -54,6 +54,7 @@ from anonfsd._reaper import Reaper
 from anonfsd._reclaim import Reclaim
 from anonfsd._refusal import FirstRefusal
 from anonfsd._rings import Rings
+from anonfsd._sizing import Sizing
 from anonfsd._stopping import Stopping
 from anonfsd._tier import tier_line
 from anonfsd._tree import EVENTS, Tree
@@ -148,7 +149,7 @@ class _Server:
         self._read_ahead = ReadAhead(
             files, lambda: flusher or not memory_is_limited(), self._close_own_files_soon
         )
-        operations.paging = paging = Paging(
+        paging = Paging(
             self._filesystem,
             self.lock,
             budget,
@@ -158,6 +159,7 @@ class _Server:
             told,
             FrontThreads(),
         )
+        operations.sizing = sizing = Sizing(self._filesystem, self.lock, paging, operations)
         self._locking = Locking(self._filesystem, self.lock, self._reclaim, paging.perform)
         self._fronts = Fronts(
             self._filesystem, self.lock, mounted.device, unloading.forget_attributes
@@ -177,7 +179,7 @@ class _Server:
         reads = swap.async_reads(_READS)
         at_once = AtOnce(operations, self.lock)
         self._connection = Connection(
-            device, operations, paging, self._events, at_once, reads, self._grant
+            device, operations, paging, sizing, self._events, at_once, reads, self._grant
         )
 
     @property

@@ -6,7 +6,7 @@ import select
 import stat
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -19,12 +19,15 @@ from anonfsd._engine_lock import EngineLock
 from anonfsd._front_threads import FrontThreads
 from anonfsd._paging import Paging
 from anonfsd._reclaim import Reclaim
+from anonfsd._sizing import Sizing
+from tests.mm.engine import FaultyStore
 
 __all__ = [
     "FakeFailing",
     "FakeFiles",
     "FakeReceiver",
     "FakeUnloading",
+    "GatedStore",
     "Paged",
     "in_thread",
     "soon",
@@ -64,6 +67,38 @@ def in_thread(call: Callable[..., object], *arguments: object) -> Callable[[], A
         return results[0]
 
     return result
+
+
+class GatedStore(FaultyStore):
+    """A store whose I/O waits until the gate is opened."""
+
+    def __init__(self, pages: int) -> None:
+        super().__init__(pages)
+        self.gate = threading.Event()
+        self.gate.set()
+        self.inside = threading.Semaphore(0)
+
+    def shut(self) -> None:
+        """Let I/O wait; `entered` tells of what comes from now on."""
+        self.gate.clear()
+        while self.inside.acquire(blocking=False):
+            pass
+
+    def entered(self) -> None:
+        """Wait until a thread is inside."""
+        assert self.inside.acquire(timeout=10)
+
+    def _wait(self) -> None:
+        self.inside.release()
+        assert self.gate.wait(10)
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        self._wait()
+        super().read_into(offset, buffer)
+
+    def write_from(self, offset: int, buffers: Sequence[memoryview]) -> None:
+        self._wait()
+        super().write_from(offset, buffers)
 
 
 class FakeReceiver:
@@ -239,6 +274,7 @@ class Paged:
             told,
             FrontThreads(),
         )
+        self.sizing = Sizing(self.filesystem, self.lock, self.paging, self.failing)
         self.unloading.paging = self.paging
 
     def file(self, name: bytes = b"f", pages: int = 0) -> Inode:

@@ -1,7 +1,6 @@
 import errno
 import os
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,44 +9,10 @@ from anonfs.errors import AnonfsError
 from anonfs.events import VmEvent
 from anonfs.swap import AsyncReads, FileStore
 from anonfs.units import PAGE_SIZE
-from anonfs.vfs import ROOT, Inode
+from anonfs.vfs import Inode
 from anonfs.vm import EventReader, Sight
-from tests.daemon.paged import FakeReceiver, Paged, in_thread, soon
-from tests.mm.engine import FaultyStore, page, read, states
-
-_KEEP_SIZE, _COLLAPSE_RANGE = 1, 8  # FALLOC_FL_*
-
-
-class GatedStore(FaultyStore):
-    """A store whose I/O waits until the gate is opened."""
-
-    def __init__(self, pages: int) -> None:
-        super().__init__(pages)
-        self.gate = threading.Event()
-        self.gate.set()
-        self.inside = threading.Semaphore(0)
-
-    def shut(self) -> None:
-        """Let I/O wait; `entered` tells of what comes from now on."""
-        self.gate.clear()
-        while self.inside.acquire(blocking=False):
-            pass
-
-    def entered(self) -> None:
-        """Wait until a thread is inside."""
-        assert self.inside.acquire(timeout=10)
-
-    def _wait(self) -> None:
-        self.inside.release()
-        assert self.gate.wait(10)
-
-    def read_into(self, offset: int, buffer: memoryview) -> None:
-        self._wait()
-        super().read_into(offset, buffer)
-
-    def write_from(self, offset: int, buffers: Sequence[memoryview]) -> None:
-        self._wait()
-        super().write_from(offset, buffers)
+from tests.daemon.paged import FakeReceiver, GatedStore, Paged, in_thread, soon
+from tests.mm.engine import page, read, states
 
 
 @pytest.fixture
@@ -106,28 +71,6 @@ def test_a_read_ends_with_the_file(paged: Paged, file: Inode) -> None:
     paged.filesystem.truncate(file, 3)
     assert paged.read(file.ino, 1, PAGE_SIZE) == b"bc"
     assert paged.read(file.ino, 3, PAGE_SIZE) == b""
-
-
-def test_an_allocation_makes_a_file_larger_and_never_smaller(paged: Paged, file: Inode) -> None:
-    paged.write(file.ino, 0, page("a"))
-    thread = FakeReceiver()
-
-    def allocate(ino: int, end: int, mode: int = 0) -> int:
-        return paged.paging.allocate(ino, 1, end - 1, mode, thread)
-
-    assert allocate(file.ino, 2 * PAGE_SIZE + 1) == 0
-    assert (file.size, file.promised) == (2 * PAGE_SIZE + 1, 3)
-    assert allocate(file.ino, PAGE_SIZE) == 0
-    assert allocate(file.ino, PAGE_SIZE, _KEEP_SIZE) == 0
-    assert len(thread.replies) == 3
-    assert file.size == 2 * PAGE_SIZE + 1
-    assert allocate(file.ino, 1 << 50) == errno.ENOSPC
-    assert allocate(file.ino, 9 * PAGE_SIZE, _KEEP_SIZE) == errno.EOPNOTSUPP
-    assert allocate(file.ino, PAGE_SIZE, _COLLAPSE_RANGE) == errno.EOPNOTSUPP
-    assert allocate(ROOT, 1) == errno.EINVAL
-    assert len(thread.replies) == 3
-    assert file.size == 2 * PAGE_SIZE + 1
-    assert bytes_of(paged, file, 0, PAGE_SIZE) == page("a")
 
 
 def test_more_than_the_frames_hold_goes_through_swap(paged: Paged, file: Inode) -> None:
@@ -203,64 +146,7 @@ def test_a_page_that_goes_to_swap_again_while_a_write_waits(
 # -- truncating ----------------------------------------------------------------------------
 
 
-def test_a_cut_of_a_page_on_swap_needs_no_frame(paged: Paged, file: Inode) -> None:
-    paged.write(file.ino, 0, page("a"))
-    swap_out(paged, file)
-    paged.write(file.ino, PAGE_SIZE, page("b") * 8)
-    assert paged.memory.frames.free == 0
-    with paged.lock:
-        assert not paged.paging.truncate(file, 10), "it has to wait"
-    paged.check()
-    paged.paging.truncate_waiting(file, 10)
-    assert file.size == 10
-    assert bytes_of(paged, file, 0, PAGE_SIZE) == page("a")[:10] + bytes(PAGE_SIZE - 10)
-
-
-def test_a_cut_of_a_page_in_core_does_not_wait(paged: Paged, file: Inode) -> None:
-    paged.write(file.ino, 0, page("a") * 2)
-    with paged.lock:
-        assert paged.paging.truncate(file, PAGE_SIZE + 1)
-        assert paged.paging.truncate(file, 1)
-        assert paged.paging.truncate(file, 5 * PAGE_SIZE)
-    assert bytes_of(paged, file, 0, PAGE_SIZE) == b"a" + bytes(PAGE_SIZE - 1)
-    assert paged.memory.loaded.pages == 1
-
-
-def test_a_page_written_while_it_is_cut(paged: Paged, file: Inode, store: GatedStore) -> None:
-    paged.write(file.ino, 0, page("a"))
-    swap_out(paged, file)
-    store.shut()
-    cutting = in_thread(paged.paging.truncate_waiting, file, 10)
-    store.entered()
-    paged.write(file.ino, 0, page("b"))
-    store.gate.set()
-    cutting()
-    assert bytes_of(paged, file, 0, 12) == b"b" * 10 + bytes(2)
-
-
 # -- errors --------------------------------------------------------------------------------
-
-
-def test_a_page_that_cannot_be_read_is_eio(
-    paged: Paged, file: Inode, store: GatedStore, caplog: pytest.LogCaptureFixture
-) -> None:
-    paged.write(file.ino, 0, page("a"))
-    swap_out(paged, file)
-    store.fail_reads = True
-    calls: list[Callable[[], object]] = [
-        lambda: paged.read(file.ino, 0, PAGE_SIZE),
-        lambda: paged.write(file.ino, 1, b"x"),
-    ]
-    for call in calls:
-        assert call() == "EIO"
-        assert len(caplog.records) == 1, "it is told once"
-        assert "unreadable on swap: page 0" in caplog.text
-        assert caplog.records[0].exc_info is None
-    with pytest.raises(AnonfsError) as caught:
-        paged.paging.truncate_waiting(file, 10)
-    assert caught.value.errno == errno.EIO
-    assert (file.size, states_of(file, 1)) == (PAGE_SIZE, "s")
-    assert paged.write(file.ino, 0, page("b")) == PAGE_SIZE, "a whole page needs nothing of it"
 
 
 # -- reading meanwhile ---------------------------------------------------------------------
@@ -420,22 +306,6 @@ def test_a_read_is_held_back_until_cost_sinks(
     assert paged.memory.counters.throttled == 1
 
 
-@pytest.mark.parametrize("failed", [False, True])
-def test_a_read_that_was_held_back_looks_again(
-    paged: Paged, dear: Inode, monkeypatch: pytest.MonkeyPatch, failed: bool
-) -> None:
-    _patience(monkeypatch, 1000.0)
-    reading = in_thread(paged.read, dear.ino, 1500 * PAGE_SIZE, 2 * PAGE_SIZE)
-    soon(lambda: _held(paged) == 1)
-    with paged.lock:
-        assert paged.paging.truncate(dear, 1500 * PAGE_SIZE + 5)
-        paged.failing.failed = failed
-        _allow(paged, 1000)
-        paged.reclaim.room.notify_all()
-    assert reading() == ("EIO" if failed else bytes(5))
-    assert paged.memory.loaded.pages == 600 + (not failed)
-
-
 def test_a_read_is_held_back_for_so_long(
     paged: Paged, dear: Inode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -515,3 +385,41 @@ def test_faults_and_swap_outs_are_told(paged: Paged) -> None:
         ("swapout", file.ino, 0, 2),
         ("fault", file.ino, PAGE_SIZE, 1),
     ]
+
+
+def test_a_page_that_cannot_be_read_is_eio(
+    paged: Paged, file: Inode, store: GatedStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    paged.write(file.ino, 0, page("a"))
+    swap_out(paged, file)
+    store.fail_reads = True
+    calls: list[Callable[[], object]] = [
+        lambda: paged.read(file.ino, 0, PAGE_SIZE),
+        lambda: paged.write(file.ino, 1, b"x"),
+    ]
+    for call in calls:
+        assert call() == "EIO"
+        assert len(caplog.records) == 1, "it is told once"
+        assert "unreadable on swap: page 0" in caplog.text
+        assert caplog.records[0].exc_info is None
+    with pytest.raises(AnonfsError) as caught:
+        paged.sizing.truncate_waiting(file, 10)
+    assert caught.value.errno == errno.EIO
+    assert (file.size, states_of(file, 1)) == (PAGE_SIZE, "s")
+    assert paged.write(file.ino, 0, page("b")) == PAGE_SIZE, "a whole page needs nothing of it"
+
+
+@pytest.mark.parametrize("failed", [False, True])
+def test_a_read_that_was_held_back_looks_again(
+    paged: Paged, dear: Inode, monkeypatch: pytest.MonkeyPatch, failed: bool
+) -> None:
+    _patience(monkeypatch, 1000.0)
+    reading = in_thread(paged.read, dear.ino, 1500 * PAGE_SIZE, 2 * PAGE_SIZE)
+    soon(lambda: _held(paged) == 1)
+    with paged.lock:
+        assert paged.sizing.truncate(dear, 1500 * PAGE_SIZE + 5)
+        paged.failing.failed = failed
+        _allow(paged, 1000)
+        paged.reclaim.room.notify_all()
+    assert reading() == ("EIO" if failed else bytes(5))
+    assert paged.memory.loaded.pages == 600 + (not failed)

@@ -40,7 +40,7 @@ def _punch(
     paged: Paged, file: Inode, offset: int, size: int, mode: int = _PUNCH_HOLE
 ) -> FakeReceiver:
     receiver = FakeReceiver()
-    assert paged.paging.allocate(file.ino, offset, size, mode, receiver) == 0
+    assert paged.sizing.allocate(file.ino, offset, size, mode, receiver) == 0
     return receiver
 
 
@@ -161,7 +161,7 @@ def test_nothing_is_made_once_it_was_said_to_have_failed(
         while isinstance(thread, AtFront) and not thread.expired:
             paged.reclaim.room.wait(0.01)
 
-    monkeypatch.setattr(paged.paging._punching, "_prepare", slowly)
+    monkeypatch.setattr(paged.paging.punching, "_prepare", slowly)
     assert _answer(_punch(paged, over, PAGE_SIZE + 1, 5)) == errno.EIO
     soon(lambda: not paged.paging._putting_off._threads._domains[store.domain].stuck)
     assert _answer(_punch(paged, other, 0, PAGE_SIZE)) == 0, "all that was wanted before is made"

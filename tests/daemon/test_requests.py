@@ -59,7 +59,6 @@ class FakePaging:
     def __init__(self) -> None:
         self.reads: list[tuple[int, int, int, bool]] = []
         self.writes: list[tuple[int, int, bytes, bool]] = []
-        self.allocated: list[tuple[int, int, int, int]] = []
         self.error = self.failing_reads = 0
         self.far = self.on_swap = 1 << 40
         self.gate = threading.Event()
@@ -95,6 +94,14 @@ class FakePaging:
         if not error:
             thread.reply(struct.pack("=II", len(data), 0))
         return error
+
+
+class FakeSizing:
+    """Takes FALLOCATEs."""
+
+    def __init__(self) -> None:
+        self.allocated: list[tuple[int, int, int, int]] = []
+        self.error = 0
 
     def allocate(self, ino: int, offset: int, size: int, mode: int, thread: Receiver) -> int:
         self.allocated.append((ino, offset, size, mode))
@@ -148,9 +155,11 @@ class Kernel:
         self._theirs.setblocking(True)
         self._ours.setblocking(True)
         self.paging = FakePaging()
+        self.sizing = FakeSizing()
         self.events = FakeEvents()
         self.ended = threading.Event()
         paging: Any = self.paging
+        sizing: Any = self.sizing
         events: Any = self.events
         at_once: Any = FakeAtOnce()
         before = set(threading.enumerate())
@@ -159,6 +168,7 @@ class Kernel:
             self._theirs.fileno(),
             self._ours,
             paging,
+            sizing,
             events,
             at_once,
             reads,
@@ -243,8 +253,8 @@ def test_errors(kernel: Kernel) -> None:
 def test_an_allocation(kernel: Kernel) -> None:
     body = struct.pack("=QQQII", 3, 4096, 100, 1, 0)
     assert kernel.call(_FALLOCATE, body) == (0, b"")
-    assert kernel.paging.allocated == [(_FILE, 4096, 100, 1)]
-    kernel.paging.error = errno.EOPNOTSUPP
+    assert kernel.sizing.allocated == [(_FILE, 4096, 100, 1)]
+    kernel.sizing.error = errno.EOPNOTSUPP
     assert kernel.call(_FALLOCATE, body) == (errno.EOPNOTSUPP, b"")
 
 
@@ -445,10 +455,11 @@ def _run_out(device: int) -> None:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     ended = threading.Event()
     paging: Any = FakePaging()
+    sizing: Any = FakeSizing()
     before = set(threading.enumerate())
     events: Any = FakeEvents()
     at_once: Any = FakeAtOnce()
-    Requests(device, ours, paging, events, at_once, None, print, ended.set).start()
+    Requests(device, ours, paging, sizing, events, at_once, None, print, ended.set).start()
     assert ended.wait(_SECONDS)
     theirs.close()
     for thread in set(threading.enumerate()) - before:

@@ -38,7 +38,7 @@ class Mount:
         self.filesystem = self.paged.filesystem
         self.failures = 0
         operations: Any = TreeOperations(self.filesystem, self._fail)
-        operations.paging, operations.reclaim = self.paged.paging, self.paged.reclaim
+        operations.sizing, operations.reclaim = self.paged.sizing, self.paged.reclaim
         operations.rings = self.rings = FakeRings()
         operations.inspection = FakeInspection()
         rings: Any = self.rings

@@ -70,7 +70,7 @@ def test_unforeseen_errors(
 ) -> None:
     arguments = _CALLS[handler](failing_mount)
     ops = failing_mount.ops
-    ops.filesystem = ops.files = ops.directories = ops.paging = Broken(error)
+    ops.filesystem = ops.files = ops.directories = ops.sizing = Broken(error)
     assert failing_mount.call(handler, *arguments) == answer
     assert failing_mount.failures == failures
     failing_mount.check()
