@@ -99,6 +99,11 @@ def serve(options: Options, ready: Callable[[], None]) -> None:
         finally:
             if not server.served:
                 unmount(mounted, lazy=True)
+            if server.in_use:
+                # A thread of ours may wait for an inode's lock, and who has that for us. The others
+                # find the engine locked from here on: they would fail, and say so.
+                server.lock.__enter__()
+                abort(mounted)
 
 
 class _Server:
@@ -124,6 +129,8 @@ class _Server:
         self._ready = ready
         self._ending = trio.Event()
         self._served = trio.Event()
+        self.in_use = False
+        """Whether it was unmounted while files were open: their users keep the connection."""
         # Where others are let in the root is for everybody, as /dev/shm is.
         mode = stat.S_IFDIR | (0o1777 if others_allowed() else 0o700)
         memory = Memory(image, swap)
@@ -369,6 +376,7 @@ class _Server:
         else:
             files = self._filesystem.opens
             log.warning("%s: unmounted with %d files in use", self._mounted.point, files)
+            self.in_use = True
             await trio.to_thread.run_sync(lambda: unmount(self._mounted, lazy=True))
         self._connection.stop()
         with trio.move_on_after(_GRACE):

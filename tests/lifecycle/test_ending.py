@@ -6,11 +6,13 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import psutil
 import pytest
 
+from anonfs.client import meminfo
 from anonfs.units import PAGE_SIZE
 from tests.lifecycle.places import Place, Started, anonfs, anonfs_mount, program
 from tests.posix.children import Child, eventually, hear, say
@@ -72,6 +74,33 @@ def test_a_signal_ends_a_mount_in_use(mounted: Mounted, number: signal.Signals) 
         assert ask("store") == b"RESIDENT"
         assert ask("call") == "ENOTCONN"
         assert ask("fault") == -signal.SIGBUS
+
+
+def _reclaims(mount: Path) -> bool:
+    return meminfo(mount).counters.swap_out > 0
+
+
+def _write_for_ever(path: Path) -> None:
+    with path.open("wb", buffering=0) as file:
+        say("writes")
+        while True:
+            file.write(b"x" * _FAR)
+            file.seek(0)
+
+
+def test_a_signal_ends_a_mount_whose_users_never_rest(
+    mount_factory: Callable[..., Mounted],
+) -> None:
+    """Reclaim waits for the locks of inodes that users have, and they for answers."""
+    for _ in range(3):
+        mounted = mount_factory(budget="4M", arguments=())
+        with contextlib.ExitStack() as users:
+            for name in "abc":
+                child = users.enter_context(Child(_write_for_ever, mounted.path / name))
+                assert child.said() == "writes"
+            eventually(partial(_reclaims, mounted.path), "reclaim is at work")
+            mounted.process.terminate()
+            assert mounted.process.wait(_SECONDS) == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
