@@ -49,6 +49,10 @@ class EngineLock(trio.abc.Instrument):
     ) -> None:
         self._lock.release()
 
+    def keep(self) -> None:
+        """Hold the lock for good: whoever wants it from now on waits until the process ends."""
+        self._lock.acquire()
+
     @contextmanager
     def within(self, seconds: float) -> Iterator[bool]:
         """Hold the lock, or go on without it after ``seconds``; what it gives says which."""

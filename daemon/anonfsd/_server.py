@@ -102,7 +102,7 @@ def serve(options: Options, ready: Callable[[], None]) -> None:
             if server.in_use:
                 # A thread of ours may wait for an inode's lock, and who has that for us. The others
                 # find the engine locked from here on: they would fail, and say so.
-                server.lock.__enter__()
+                server.lock.keep()
                 abort(mounted)
 
 
