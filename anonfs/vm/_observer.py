@@ -52,7 +52,8 @@ from anonfs.errors import require
 from anonfs.units import Ino
 from anonfs.vm._address_space import AddressSpace
 from anonfs.vm._area import VmArea
-from anonfs.vm._inheritance import any_overlap, copies, inherited
+from anonfs.vm._inheritance import copies, inherited
+from anonfs.vm._lives import Lives
 from anonfs.vm._mapped_inode import MappedInode
 from anonfs.vm._maps import MappedArea, ProcessMaps
 from anonfs.vm._operations import VmOperations
@@ -101,9 +102,7 @@ class AddressSpaces:
         self._inode_of = inode_of
         self._spaces: dict[int, AddressSpace] = {}
         self._sharers = Sharers()
-        self._unresolved: list[AddressSpace] = []
-        self._ended: dict[tuple[int, int], int] = {}
-        self._lost_children: list[AddressSpace] = []
+        self._lives = Lives()
         self._clock = 0
 
     @property
@@ -114,7 +113,7 @@ class AddressSpaces:
     @property
     def unresolved(self) -> list[AddressSpace]:
         """The forked children whose pids are not known, in the order of their births."""
-        return list(self._unresolved)
+        return list(self._lives.unresolved)
 
     @property
     def pids(self) -> frozenset[int]:
@@ -174,8 +173,7 @@ class AddressSpaces:
         if complete:
             touched = {pid for pid, space in self._spaces.items() if space.touched > since}
             vanished += self._forget_all_but({process.pid for process in look} | touched)
-            self._ended = {who: when for who, when in self._ended.items() if when > since}
-            self._lost_children = [one for one in self._lost_children if one.touched > since]
+            self._lives.forget(since)
         self._forget_empty(look)
         self._operations.close_all(vanished)
 
@@ -239,15 +237,15 @@ class AddressSpaces:
         child.touched = self._tick()
         self._operations.dup_all(parent.copied, child.areas)
         if child:
-            self._unresolved.append(child)
+            self._lives.unresolved.append(child)
         return child
 
     def resolve(self, child: AddressSpace, process: ProcessMaps) -> None:
         """The forked ``child`` is ``process``, whose areas are not looked at."""
-        if child not in self._unresolved:
+        if child not in self._lives.unresolved:
             return  # It has ended, or has unmapped everything.
         told = self._spaces.pop(process.pid, None)
-        self._unresolved.remove(child)
+        self._lives.unresolved.remove(child)
         child.resolve(process)
         child.touched = self._tick()
         self._spaces[process.pid] = child
@@ -262,7 +260,7 @@ class AddressSpaces:
             space.remove(part)
             self._operations.close(part)
         if not space:
-            self._note_end(space)
+            self._lives.end(space)
         self._forget_if_empty(space)
 
     def remap(self, space: AddressSpace, start: int, to: int, length: int) -> None:
@@ -285,16 +283,9 @@ class AddressSpaces:
     def end(self, space: AddressSpace) -> None:
         """The process is gone: close all its areas."""
         space.touched = self._tick()
-        self._note_end(space)
+        self._lives.end(space)
         self._operations.close_all(_emptied(space))
         self._forget_if_empty(space)
-
-    def _note_end(self, space: AddressSpace) -> None:
-        """``space`` has no areas from this moment on: looks that began before may show some."""
-        if space.pid is None:
-            self._lost_children.append(space)
-        else:
-            self._ended[space.pid, space.start_time] = space.touched
 
     def _tick(self) -> int:
         self._clock += 1
@@ -321,7 +312,7 @@ class AddressSpaces:
         space = self._spaces.get(process.pid)
         if space is not None and space.is_same_process(process):
             return space.touched <= since
-        return self._ended.get((process.pid, process.start_time), 0) <= since
+        return not self._lives.has_ended(process, since)
 
     def _may_be_a_child(self, process: ProcessMaps, since: int) -> bool:
         """Whether a look that began at ``since`` may show a forked child that is not resolved."""
@@ -329,29 +320,23 @@ class AddressSpaces:
         if space is not None and space.is_same_process(process):
             return False
         # A process that is gone is none, and one without areas says nothing.
-        if not process.areas:
-            return False
-        children = self._unresolved + [one for one in self._lost_children if one.touched > since]
-        return any(self._may_be(process, child, since) for child in children)
-
-    def _may_be(self, process: ProcessMaps, child: AddressSpace, since: int) -> bool:
-        """Whether ``process``, which is not known, may be ``child``, whose pid is not known."""
-        if child.parent in self._spaces and child.parent != self._sharers.owner(process.parent):
-            return False
-        return child.touched > since or any_overlap(child.areas, process.areas)
+        parent = self._sharers.owner(process.parent)
+        return bool(process.areas) and self._lives.may_have_born(
+            process, parent, since, self._spaces
+        )
 
     def _space_of(self, area: VmArea) -> AddressSpace | None:
         if area.pid is not None:
             space = self._spaces.get(area.pid)
             return space if space is not None and area in space else None
-        return next((child for child in self._unresolved if area in child), None)
+        return self._lives.child_with(area)
 
     def _forget_if_empty(self, space: AddressSpace) -> None:
         if space:
             return
         if space.pid is None:
-            if space in self._unresolved:
-                self._unresolved.remove(space)
+            if space in self._lives.unresolved:
+                self._lives.unresolved.remove(space)
         elif self._spaces.get(space.pid) is space:
             del self._spaces[space.pid]
 
@@ -442,9 +427,9 @@ class AddressSpaces:
         inodes: dict[int, MappedInode] = {}
         for pid, space in self._spaces.items():
             require(pid == space.pid, f"{space!r} is kept as process {pid}")
-        for child in self._unresolved:
+        for child in self._lives.unresolved:
             require(child.pid is None, f"{child!r} is kept as a child to be resolved")
-        for space in (*self._spaces.values(), *self._unresolved):
+        for space in (*self._spaces.values(), *self._lives.unresolved):
             require(len(space) > 0, f"{space!r} has no areas")
             space.check_invariants()
             inodes.update((id(area.inode), area.inode) for area in space.areas)
