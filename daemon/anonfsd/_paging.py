@@ -112,6 +112,11 @@ class Paging:
         inode = self._filesystem.inodes.get(ino)  # type: ignore[call-overload]
         return inode is not None and inode.info is not None
 
+    def is_nameless(self, ino: int) -> bool:
+        """Whether ``ino`` is a file with pages that has no name any more."""
+        inode = self._filesystem.inodes.get(ino)  # type: ignore[call-overload]
+        return inode is not None and inode.info is not None and not inode.nlink
+
     # -- reading ---------------------------------------------------------------------------
 
     def read(

@@ -5,6 +5,9 @@ more the kernel drops the pages of that file in the very call that answers it: 3
 which whoever made the call would answer nobody else::
 
     RELEASE ──▶ request thread: handled, and on to the next ──▶ this thread ──▶ page after page
+
+That of a file with a name is answered at once. Until it is the kernel keeps the inode, and whoever
+unlinks the file next would not find its room given back when that is done.
 """
 
 import contextlib

@@ -42,7 +42,7 @@ from collections.abc import Callable, Iterator
 
 from anonfs.mm import OnePageRead
 from anonfs.swap import AsyncReads, aligned_pages
-from anonfsd._at_once import AtOnce, Requester, WaitsError
+from anonfsd._at_once import AtOnce, NoRoomError, Requester, WaitsError
 from anonfsd._callers import is_own_thread
 from anonfsd._event_streams import EventStreams
 from anonfsd._paging import Paging
@@ -72,6 +72,7 @@ _LARGEST_WRITE = 1 << 20
 _PAYLOAD_PAGES = (_LARGEST_WRITE >> 12) + 1
 _THREADS = 8
 _PATIENCE = 8  # requests
+_FORGET_SECONDS = 0.001
 _GONE = {errno.ENODEV, errno.ECONNABORTED, errno.EBADF, errno.ENOTCONN}
 
 
@@ -295,20 +296,17 @@ class _Worker:
             self._events.take(opcode, self._unique, uid, memoryview(self._header)[_IN_SIZE:])
         elif opcode == _FALLOCATE:
             self._allocate(ino)
-        elif not self._answer_own(opcode, pid) and not self._answer_at_once(
+        elif not self._answer_own(opcode, ino, pid) and not self._answer_at_once(
             opcode, ino, Requester(uid, gid, pid), size
         ):
             self._pass_on(size)
 
-    def _answer_own(self, opcode: int, pid: int) -> bool:
+    def _answer_own(self, opcode: int, ino: int, pid: int) -> bool:
         """Answer what the daemon asks for itself; False if somebody else does."""
         if opcode == _OPEN and is_own_thread(pid):
             self.reply(_OPEN_OUT.pack(_OWN_HANDLE, _KEEP_CACHE | _NOFLUSH, 0))
         elif opcode in {_RELEASE, _FSYNC} and self._handle() == _OWN_HANDLE:
-            if opcode == _RELEASE:
-                self._releases.answer(self._unique)
-            else:
-                self.reply(b"")
+            self._answer_last(b"", aside=opcode == _RELEASE and self._paging.is_nameless(ino))
         elif opcode == _SETXATTR and is_own_thread(pid):
             self._granted(self._unique, pid)
         else:
@@ -322,17 +320,26 @@ class _Worker:
         body = memoryview(self._header)[_IN_SIZE:size]
         if size > _FAULT_SIZE:
             body = memoryview(b"".join((body, self._payload[: size - _FAULT_SIZE])))
+        aside = opcode == _RELEASE and self._paging.is_nameless(ino)
         try:
             error, answer = self._at_once.answer(opcode, ino, requester, body)
+        except NoRoomError:
+            self._pass_on_later(size)
+            return True
         except WaitsError:
             return False
         if error:
             self._reply_error(error)
-        elif opcode == _RELEASE:
-            self._releases.answer(self._unique)
         elif answer is not None:
-            self.reply(answer)
+            self._answer_last(answer, aside=aside)
         return True
+
+    def _answer_last(self, answer: bytes, *, aside: bool) -> None:
+        """Answer the request that was taken last; ``aside`` where that may take long."""
+        if aside:
+            self._releases.answer(self._unique)
+        else:
+            self.reply(answer)
 
     def _handle(self) -> int:
         handle: int = _FH.unpack_from(self._header, _IN_SIZE)[0]
@@ -369,6 +376,19 @@ class _Worker:
 
     def _reply_error(self, error: int) -> None:
         _reply_error(self._device, self._unique, error)
+
+    def _pass_on_later(self, size: int) -> None:
+        """Pass the request on when the FORGETs that are under way have come."""
+        rest = max(0, size - _FAULT_SIZE)
+        request = b"".join((memoryview(self._header)[: size - rest], self._payload[:rest]))
+
+        def pass_on() -> None:
+            with contextlib.suppress(OSError):  # pyfuse3 has ended
+                self._others.send(request)
+
+        timer = threading.Timer(_FORGET_SECONDS, pass_on)
+        timer.daemon = True
+        timer.start()
 
     def _pass_on(self, size: int) -> None:
         rest = size - _FAULT_SIZE

@@ -16,7 +16,7 @@ import pytest
 
 from anonfs.swap import AsyncReads
 from anonfs.units import PAGE_SIZE
-from anonfsd._at_once import Requester, WaitsError
+from anonfsd._at_once import NoRoomError, Requester, WaitsError
 from anonfsd._connection import _widen
 from anonfsd._paging import Receiver
 from anonfsd._requests import Requests
@@ -32,8 +32,7 @@ _FORGET, _GETATTR, _OPEN, _READ, _WRITE, _RELEASE, _SETXATTR, _INTERRUPT = (
     21,
     36,
 )
-_FSYNC = 20
-_FALLOCATE = 43
+_FSYNC, _CREATE, _FALLOCATE = 20, 35, 43
 _FILE, _OTHER, _EVENTS, _AT_ONCE = 7, 8, 9, 10
 _SECONDS = 20
 
@@ -60,12 +59,16 @@ class FakePaging:
         self.reads: list[tuple[int, int, int, bool]] = []
         self.writes: list[tuple[int, int, bytes, bool]] = []
         self.error = self.failing_reads = 0
+        self.nameless = False
         self.far = self.on_swap = 1 << 40
         self.gate = threading.Event()
         self.inside = threading.Semaphore(0)
 
     def serves(self, ino: int) -> bool:
         return ino == _FILE
+
+    def is_nameless(self, ino: int) -> bool:
+        return self.nameless and ino == _FILE
 
     def read(self, ino: int, offset: int, size: int, thread: Receiver, *, own: bool) -> int:
         self.reads.append((ino, offset, size, own))
@@ -125,7 +128,10 @@ class FakeEvents:
 
 
 class FakeAtOnce:
-    """Serves one inode: answers with what it was asked, FORGET not at all, FSYNC never at once."""
+    """Serves one inode: answers with what it was asked, FORGET not at all, FSYNC never at once.
+
+    To make something it has no room.
+    """
 
     def serves(self, _opcode: int, ino: int) -> bool:
         return ino == _AT_ONCE
@@ -135,6 +141,8 @@ class FakeAtOnce:
     ) -> tuple[int, bytes | None]:
         if opcode == _FSYNC:
             raise WaitsError
+        if opcode == _CREATE:
+            raise NoRoomError
         if opcode == _FORGET:
             return 0, None
         return (errno.ENOENT, None) if not body else (0, b"%d " % requester.pid + body)
@@ -267,8 +275,9 @@ def test_what_is_answered_at_once(kernel: Kernel) -> None:
     long = os.urandom(4000)
     kernel.send(_FORGET, b"not answered", _AT_ONCE)
     assert kernel.call(_GETATTR, long, _AT_ONCE) == (0, b"0 " + long)
-    message = kernel.send(_FSYNC, long, _AT_ONCE)
-    assert kernel.pyfuse.recv(1 << 20) == message
+    for opcode, body in ((_FSYNC, long), (_CREATE, b"short"), (_CREATE, long)):
+        message = kernel.send(opcode, body, _AT_ONCE)
+        assert kernel.pyfuse.recv(1 << 20) == message
 
 
 # -- the daemon's own files ----------------------------------------------------------------

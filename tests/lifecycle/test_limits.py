@@ -194,6 +194,16 @@ def test_users_who_come_up_against_their_limits_at_once(client: Client) -> None:
     assert _free(client) == _SIZE
 
 
+def test_what_a_file_had_is_there_for_the_next_one_when_it_was_unlinked(client: Client) -> None:
+    """The kernel tells that it has forgotten the file when its user has long gone on."""
+    for name in ("a", "b"):
+        assert _sized(client.mount / name, _SEGMENT) is None
+    for number in range(2000):
+        path = client.mount / str(number)
+        assert _sized(path, _SIZE - 2 * _SEGMENT) is None
+        path.unlink()
+
+
 def test_sizes_are_bounded_with_overcommit_as_well(mount_factory: Callable[..., Mounted]) -> None:
     client = connect(mount_factory(overcommit=True, arguments=("--check", "--size", "1T")).path)
     place = client.mount
