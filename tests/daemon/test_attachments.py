@@ -23,7 +23,7 @@ from tests.posix.children import Child, eventually, hear, say
 from tests.vm.fakes import FakeInode
 
 _PAGES = 4
-_PATIENCE = 0.2
+_PATIENCE = 0.6
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root has forks reported")
 
