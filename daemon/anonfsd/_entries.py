@@ -2,7 +2,10 @@
 
 The kernel caches names and attributes: nothing changes them but its own requests, after which it
 asks anew where it has to. That holds for a mapping's stores, too, once they are written back. Where
-the daemon changes an inode by itself it says so, see `Unloading.forget_attributes`.
+the daemon changes an inode by itself it says so, see `Unloading.forget_attributes`. That would come
+too late for a file that goes by itself (`Reaping`): who opens it by a name that the kernel still
+has is to see that it has none. What says so is an extended attribute, so of files with any the
+kernel keeps no attributes.
 """
 
 from pyfuse3 import EntryAttributes, InodeT, ModeT
@@ -21,7 +24,8 @@ def attributes(inode: Inode) -> EntryAttributes:
     entry = EntryAttributes()
     entry.st_ino = InodeT(inode.ino)
     entry.generation = 0
-    entry.entry_timeout = entry.attr_timeout = _CACHED
+    entry.entry_timeout = _CACHED
+    entry.attr_timeout = 0 if inode.is_regular and inode.xattrs else _CACHED
     entry.st_mode = ModeT(inode.mode)
     entry.st_nlink = inode.nlink
     entry.st_uid = inode.uid

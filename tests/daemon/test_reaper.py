@@ -15,6 +15,7 @@ from anonfs.swap import MemoryStore, SwapArea
 from anonfs.units import PAGE_SIZE
 from anonfs.vfs import ROOT, FileSystem, Inode, NewInode, rename
 from anonfs.vm import SharedOperations, VmArea
+from anonfsd._entries import attributes
 from anonfsd._reaper import Reaper
 from anonfsd._rings import Rings
 
@@ -97,6 +98,12 @@ def scene() -> Iterator[Scene]:
     scene.image.close()
     os.close(scene.told)
     os.close(scene.device)
+
+
+def test_the_kernel_keeps_no_attributes_of_what_may_go(scene: Scene) -> None:
+    """Whoever opens it by a name that the kernel still has is to see that it has none."""
+    assert attributes(scene.inode).attr_timeout == 0
+    assert attributes(scene.make(b"b", NEVER)).attr_timeout > 0
 
 
 def test_the_last_close_takes_the_name_and_the_kernel_hears_of_it(scene: Scene) -> None:
