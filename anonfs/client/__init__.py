@@ -14,7 +14,7 @@ machine's Python path. Every error is an ``OSError``; those that anonfs words it
 `ClientError` with one line that says what to do.
 """
 
-from anonfs.client._addresses import address_of
+from anonfs.client._addresses import address_of, map_file
 from anonfs.client._attach import attach
 from anonfs.client._choice import MOUNT_VARIABLE, default_mountpoint, find_mount
 from anonfs.client._client import Client, Entry, connect, private
@@ -86,6 +86,7 @@ __all__ = [
     "inspect",
     "limits",
     "lock",
+    "map_file",
     "meminfo",
     "mount_at",
     "mount_of",

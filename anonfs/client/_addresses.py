@@ -72,13 +72,16 @@ def address_of(mapping: mmap.mmap) -> int:
     return address
 
 
-def map_file(descriptor: int, address: int, size: int, *, over: bool = False) -> None:
+def map_file(
+    descriptor: int, address: int, size: int, *, over: bool = False, read_only: bool = False
+) -> None:
     """Map a file from its beginning, shared; ``over`` what is there, which must be free otherwise.
 
     Raises OSError: as mmap(2); EEXIST, it is not free.
     """
     where = _MAP_FIXED if over else _MAP_FIXED_NOREPLACE
-    _map(address, size, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_SHARED | where, descriptor)
+    prot = mmap.PROT_READ if read_only else mmap.PROT_READ | mmap.PROT_WRITE
+    _map(address, size, prot, mmap.MAP_SHARED | where, descriptor)
 
 
 def reserve(address: int, size: int) -> None:

@@ -10,29 +10,17 @@ still refers to it. A forked child has all that its parent has.
 
 import ctypes
 import errno
-import mmap
 import weakref
 from typing import Self
 
-from anonfs.client import Mapping, address_of, attach
+from anonfs.client import Mapping, address_of, attach, map_file
 from anonfs.shm.sysv._failure import failure
 
 __all__ = ["Attached", "Attachment", "PlacedAttachment", "detach", "make_room"]
 
-_MAP_FIXED, _MAP_FIXED_NOREPLACE = 0x10, 0x100000
 _MS_SYNC = 4
-_MAP_FAILED = ctypes.c_void_p(-1).value
 
 _libc = ctypes.CDLL(None, use_errno=True)
-_libc.mmap.restype = ctypes.c_void_p
-_libc.mmap.argtypes = (
-    ctypes.c_void_p,
-    ctypes.c_size_t,
-    ctypes.c_int,
-    ctypes.c_int,
-    ctypes.c_int,
-    ctypes.c_long,
-)
 _libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
 _libc.msync.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 
@@ -93,11 +81,11 @@ class PlacedAttachment:
         self._read_only = read_only
         self.shmid = shmid
         self.address = address
-        prot = mmap.PROT_READ if read_only else mmap.PROT_READ | mmap.PROT_WRITE
-        flags = mmap.MAP_SHARED | (_MAP_FIXED if replace else _MAP_FIXED_NOREPLACE)
-        if _libc.mmap(address, length, prot, flags, fileno, 0) == _MAP_FAILED:
-            number = ctypes.get_errno()
-            raise failure(errno.EINVAL if number == errno.EEXIST else number)
+        try:
+            map_file(fileno, address, length, over=replace, read_only=read_only)
+        except OSError as error:
+            number = error.errno or errno.EINVAL
+            raise failure(errno.EINVAL if number == errno.EEXIST else number) from None
         self._memory = (ctypes.c_ubyte * length).from_address(address)
         _attached[address] = self
         attach(fileno)
