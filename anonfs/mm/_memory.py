@@ -313,8 +313,9 @@ class Memory:
         self.loaded.note_unlock(info)
 
     @staticmethod
-    def _frames_of(info: AnonInodeInfo, first: int = 0, count: int = _TO_THE_END) -> Frames:
-        entries = [np.empty(0, np.int64), *(s.entries for s in info.spans(first, count))]
+    def _frames_of(info: AnonInodeInfo) -> Frames:
+        spans = info.spans(0, _TO_THE_END)
+        entries = [np.empty(0, np.int64), *(span.entries for span in spans)]
         found = np.concatenate(entries)
         return numbers(found[states(found) == PageState.IN_CORE])
 

@@ -306,7 +306,7 @@ class _Worker:
         if opcode == _OPEN and is_own_thread(pid):
             self.reply(_OPEN_OUT.pack(_OWN_HANDLE, _KEEP_CACHE | _NOFLUSH, 0))
         elif opcode in {_RELEASE, _FSYNC} and self._handle() == _OWN_HANDLE:
-            self._answer_last(b"", aside=opcode == _RELEASE and self._paging.is_nameless(ino))
+            self._finish(opcode, ino, b"")
         elif opcode == _SETXATTR and is_own_thread(pid):
             self._granted(self._unique, pid)
         else:
@@ -320,7 +320,6 @@ class _Worker:
         body = memoryview(self._header)[_IN_SIZE:size]
         if size > _FAULT_SIZE:
             body = memoryview(b"".join((body, self._payload[: size - _FAULT_SIZE])))
-        aside = opcode == _RELEASE and self._paging.is_nameless(ino)
         try:
             error, answer = self._at_once.answer(opcode, ino, requester, body)
         except NoRoomError:
@@ -331,12 +330,15 @@ class _Worker:
         if error:
             self._reply_error(error)
         elif answer is not None:
-            self._answer_last(answer, aside=aside)
+            self._finish(opcode, ino, answer)
         return True
 
-    def _answer_last(self, answer: bytes, *, aside: bool) -> None:
-        """Answer the request that was taken last; ``aside`` where that may take long."""
-        if aside:
+    def _finish(self, opcode: int, ino: int, answer: bytes) -> None:
+        """Answer the request that was taken last, which has been done; aside where it takes long.
+
+        The kernel refers to the inode until then.
+        """
+        if opcode == _RELEASE and self._paging.is_nameless(ino):
             self._releases.answer(self._unique)
         else:
             self.reply(answer)

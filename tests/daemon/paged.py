@@ -6,8 +6,8 @@ import select
 import stat
 import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from anonfs.mm import Budget, Image, Memory, OnePageRead
@@ -20,7 +20,7 @@ from anonfsd._front_threads import FrontThreads
 from anonfsd._paging import Paging
 from anonfsd._reclaim import Reclaim
 from anonfsd._sizing import Sizing
-from tests.mm.engine import FaultyStore
+from tests.mm.engine import FaultyStore, read
 
 __all__ = [
     "FakeFailing",
@@ -29,6 +29,8 @@ __all__ = [
     "FakeUnloading",
     "GatedStore",
     "Paged",
+    "bytes_of",
+    "gated",
     "in_thread",
     "soon",
 ]
@@ -311,3 +313,20 @@ class Paged:
     def close(self) -> None:
         """Give back the image's memory and descriptors."""
         self.image.close()
+
+
+@contextmanager
+def gated(store: GatedStore) -> Iterator[Paged]:
+    """A file system of 8 frames that swaps to ``store``, and is sound at the end."""
+    paged = Paged(frames=8, store=store)
+    yield paged
+    store.gate.set()
+    paged.check()
+    assert paged.failing.failures == 0
+    paged.close()
+
+
+def bytes_of(paged: Paged, file: Inode, offset: int, size: int) -> bytes:
+    """What the engine has there."""
+    assert file.info is not None
+    return read(paged.memory, file.info, offset, size)

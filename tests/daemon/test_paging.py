@@ -11,8 +11,16 @@ from anonfs.swap import AsyncReads, FileStore
 from anonfs.units import PAGE_SIZE
 from anonfs.vfs import Inode
 from anonfs.vm import EventReader, Sight
-from tests.daemon.paged import FakeReceiver, GatedStore, Paged, in_thread, soon
-from tests.mm.engine import page, read, states
+from tests.daemon.paged import (
+    FakeReceiver,
+    GatedStore,
+    Paged,
+    bytes_of,
+    gated,
+    in_thread,
+    soon,
+)
+from tests.mm.engine import page, states
 
 
 @pytest.fixture
@@ -22,12 +30,8 @@ def store() -> GatedStore:
 
 @pytest.fixture
 def paged(store: GatedStore) -> Iterator[Paged]:
-    paged = Paged(frames=8, store=store)
-    yield paged
-    store.gate.set()
-    paged.check()
-    assert paged.failing.failures == 0
-    paged.close()
+    with gated(store) as paged:
+        yield paged
 
 
 @pytest.fixture
@@ -42,11 +46,6 @@ def swap_out(paged: Paged, file: Inode, first: int = 0, last: int = 0) -> None:
 def states_of(file: Inode, pages: int) -> str:
     assert file.info is not None
     return states(file.info, pages)
-
-
-def bytes_of(paged: Paged, file: Inode, offset: int, size: int) -> bytes:
-    assert file.info is not None
-    return read(paged.memory, file.info, offset, size)
 
 
 # -- waiting or not ------------------------------------------------------------------------

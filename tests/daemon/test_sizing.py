@@ -7,8 +7,8 @@ import pytest
 
 from anonfs.units import PAGE_SIZE
 from anonfs.vfs import ROOT, Inode
-from tests.daemon.paged import FakeReceiver, GatedStore, Paged, in_thread
-from tests.mm.engine import page, read
+from tests.daemon.paged import FakeReceiver, GatedStore, Paged, bytes_of, gated, in_thread
+from tests.mm.engine import page
 
 _KEEP_SIZE, _COLLAPSE_RANGE = 1, 8  # FALLOC_FL_*
 
@@ -20,21 +20,13 @@ def store() -> GatedStore:
 
 @pytest.fixture
 def paged(store: GatedStore) -> Iterator[Paged]:
-    paged = Paged(frames=8, store=store)
-    yield paged
-    store.gate.set()
-    paged.check()
-    paged.close()
+    with gated(store) as paged:
+        yield paged
 
 
 @pytest.fixture
 def file(paged: Paged) -> Inode:
     return paged.file(pages=1)
-
-
-def bytes_of(paged: Paged, file: Inode, offset: int, size: int) -> bytes:
-    assert file.info is not None
-    return read(paged.memory, file.info, offset, size)
 
 
 def test_an_allocation_makes_a_file_larger_and_never_smaller(paged: Paged, file: Inode) -> None:
