@@ -6,6 +6,7 @@ each inode heads a share ring.
 
 from anonfs.vfs._cloning import check_empty, clone, clone_into
 from anonfs.vfs._dentry import Dentry, DentryOperations
+from anonfs.vfs._departing import Departing
 from anonfs.vfs._directory import NAME_MAX
 from anonfs.vfs._filesystem import ROOT, FileSystem, NewInode
 from anonfs.vfs._inode import NEVER_ATTACHED, Inode, LastAttaches
@@ -21,6 +22,7 @@ __all__ = [
     "ROOT",
     "Dentry",
     "DentryOperations",
+    "Departing",
     "FileSystem",
     "Inode",
     "LastAttaches",

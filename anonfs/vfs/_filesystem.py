@@ -16,6 +16,7 @@ from anonfs.limits import Limits, Usage
 from anonfs.mm import Image, Memory, PageCut, cutting
 from anonfs.units import MAX_FILE_SIZE, Ino
 from anonfs.vfs._cloning import check_kin, forget_kin
+from anonfs.vfs._departing import Departing
 from anonfs.vfs._directory import Directory, check_name
 from anonfs.vfs._inode import Inode
 from anonfs.vfs._promising import Promising
@@ -73,6 +74,7 @@ class FileSystem:
         self.quotas = Quotas(limits, exempt={0, root.uid})
         self.promising = Promising(memory, self.inodes, self.quotas, overcommit=overcommit)
         self.reaping = Reaping(self.xattrs)
+        self.departing = Departing()
         self._image = image
         self.now = now
         inode = self._make(root, parent=ROOT)
@@ -142,7 +144,13 @@ class FileSystem:
         inode.opens -= 1
         self.opens -= 1
         self.reaping.note_release(inode)
+        self._put(inode)
+
+    def _put(self, inode: Inode) -> None:
+        """A name or an open file of ``inode`` has gone."""
         inode.dentry.put()
+        if inode.dentry.count:
+            self.departing.look(inode)
 
     def unmapped(self, inode: Inode, group: int) -> None:
         """A vm area of ``inode`` was closed, of a process of that process group."""
@@ -164,6 +172,7 @@ class FileSystem:
         self._image.blobs.drop(inode.xattrs)
         del self.inodes[inode.ino]
         self._image.inodes.release(inode.ino)
+        self.departing.gone(inode)
 
     # -- making ----------------------------------------------------------------------------
 
@@ -323,7 +332,7 @@ class FileSystem:
             inode.nlink = 0
         else:
             inode.nlink -= 1
-        inode.dentry.put()
+        self._put(inode)
 
     # -- attributes ------------------------------------------------------------------------
 

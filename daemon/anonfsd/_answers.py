@@ -11,11 +11,13 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
+import trio
 from pyfuse3 import FUSEError
 
 from anonfs.errors import AnonfsError, InvariantError
+from anonfsd._room import NO_ROOM, Patience, Room
 
-__all__ = ["Failing", "answered", "errno_for"]
+__all__ = ["Answering", "Failing", "answered", "errno_for"]
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +34,13 @@ class Failing(Protocol):
         """The state can no longer be trusted: answer what is asked with errors, and stop."""
 
 
-_Self = TypeVar("_Self", bound=Failing)
+class Answering(Failing, Protocol):
+    """Handlers that have `answered`."""
+
+    room: Room
+
+
+_Self = TypeVar("_Self", bound=Answering)
 
 
 def errno_for(failing: Failing, name: str, error: Exception) -> int:
@@ -55,15 +63,28 @@ def errno_for(failing: Failing, name: str, error: Exception) -> int:
 def answered(
     handler: Callable[Concatenate[_Self, _P], Coroutine[Any, Any, _R]],
 ) -> Callable[Concatenate[_Self, _P], Coroutine[Any, Any, _R]]:
-    """``handler`` with every exception turned into a FUSEError."""
+    """``handler`` with every exception turned into a FUSEError.
+
+    One that finds no room, and has done nothing then, is called again when there may be some; in
+    the event loop, for others must not wait.
+    """
 
     async def answering(self: _Self, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
         if self.failed:
             raise FUSEError(errno.EIO)
-        try:
-            return await handler(self, *args, **kwargs)
-        except Exception as error:  # noqa: BLE001  whatever it is, the kernel waits for an answer
-            raise FUSEError(errno_for(self, handler.__name__, error)) from None
+        patience = None
+        while True:
+            try:
+                return await handler(self, *args, **kwargs)
+            except FUSEError:
+                raise
+            except Exception as error:  # noqa: BLE001  whatever it is, the kernel waits for an answer
+                number = errno_for(self, handler.__name__, error)
+            if number not in NO_ROOM or not trio.lowlevel.in_trio_run():
+                raise FUSEError(number)
+            patience = patience or Patience(self.room)
+            if not await patience.again_soon():
+                raise FUSEError(number)
 
     functools.update_wrapper(answering, handler)
     return answering

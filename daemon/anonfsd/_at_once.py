@@ -5,8 +5,7 @@ and needs no event loop: it is run with the engine's lock held, as the loop hold
 So neither the loop is woken nor who passes its answers on. Here is all that making, opening,
 mapping and unlinking a segment takes, and what else is done with names often. What may wait is
 passed on: all that has to do with the tree, the attributes of an inspection, and a truncation that
-cuts pages. So is what finds no room: that a file is gone the kernel tells in a FORGET, which may
-come after what its user asks for next.
+cuts pages. So is what finds no room, see `Room`.
 
     measured, a LOOKUP of a name that is not there, until it is answered: 13 us, through pyfuse3 44;
     a segment of a page, from its making to its unlink: 0.4 ms, through pyfuse3 0.9
@@ -35,10 +34,11 @@ from anonfs.units import Ino
 from anonfsd._answers import errno_for
 from anonfsd._engine_lock import EngineLock
 from anonfsd._packed import packed_attributes, packed_entry, packed_open, packed_space
+from anonfsd._room import NO_ROOM
 from anonfsd._tree import Tree
 from anonfsd._tree_operations import TreeOperations
 
-__all__ = ["AtOnce", "NoRoomError", "Requester", "WaitsError"]
+__all__ = ["AtOnce", "Requester", "WaitsError"]
 
 _LOOKUP, _FORGET, _GETATTR, _SETATTR, _MKDIR, _UNLINK, _RMDIR = 1, 2, 3, 4, 9, 10, 11
 _RENAME, _LINK, _OPEN, _STATFS, _RENAME2 = 12, 13, 14, 17, 45
@@ -60,17 +60,11 @@ _GETXATTR_OUT = struct.Struct("=II")  # size
 _MODE, _UID, _GID, _SIZE, _ATIME, _MTIME, _CTIME = (1 << bit for bit in (0, 1, 2, 3, 4, 5, 10))
 _SECOND = 1_000_000_000
 
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
-
 _R = TypeVar("_R")
 
 
 class WaitsError(Exception):
     """A request may have to wait."""
-
-
-class NoRoomError(WaitsError):
-    """A request finds no room, and there may be some in a moment."""
 
 
 class Requester(NamedTuple):
@@ -150,8 +144,8 @@ class AtOnce:
         except WaitsError:
             raise
         except FUSEError as error:
-            if error.errno in _NO_ROOM:
-                raise NoRoomError from error
+            if error.errno in NO_ROOM:
+                raise WaitsError from error
             return error.errno, None
         except Exception as error:  # noqa: BLE001  whatever it is, the kernel waits for an answer
             return errno_for(self._operations, handler.__name__.lstrip("_"), error), None

@@ -25,6 +25,7 @@ from anonfsd._at_once import AtOnce
 from anonfsd._event_streams import EventStreams
 from anonfsd._paging import Paging
 from anonfsd._requests import Requests
+from anonfsd._room import Room
 from anonfsd._sizing import Sizing
 
 __all__ = ["Connection"]
@@ -49,8 +50,8 @@ class Connection:
     """The /dev/fuse descriptor ``device`` of a new mount.
 
     ``paging`` answers READ and WRITE, ``sizing`` FALLOCATE, ``events`` what is asked of their file,
-    ``at_once`` what does not wait, ``operations`` all other requests; for ``reads`` and ``granted``
-    see `Requests`.
+    ``at_once`` what does not wait, ``operations`` all other requests; for ``room``, ``reads`` and
+    ``granted`` see `Requests`.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Connection:
         sizing: Sizing,
         events: EventStreams,
         at_once: AtOnce,
+        room: Room,
         reads: AsyncReads | None,
         granted: Callable[[int, int], None],
     ) -> None:
@@ -70,9 +72,8 @@ class Connection:
         for end in (self._ours, theirs):
             _widen(end)
         self._theirs = theirs.detach()
-        self._requests = Requests(
-            device, self._ours, paging, sizing, events, at_once, reads, granted, self._stop_soon
-        )
+        neighbours = paging, sizing, events, at_once, room
+        self._requests = Requests(device, self._ours, *neighbours, reads, granted, self._stop_soon)
         self._token: trio.lowlevel.TrioToken | None = None
         self._closed = False
 

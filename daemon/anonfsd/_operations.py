@@ -41,6 +41,7 @@ from anonfsd._files import Handles, OpenDirectory, OpenFile
 from anonfsd._inspection import Caller, Inspection
 from anonfsd._reclaim import Reclaim
 from anonfsd._rings import Rings
+from anonfsd._room import Room
 from anonfsd._sizing import Sizing
 
 __all__ = ["Operations"]
@@ -55,7 +56,7 @@ class Operations(pyfuse3.Operations):
 
     ``rings``, ``inspection``, ``sizing``, ``reclaim`` and ``cloning`` are set before the first
     request, for the circle has to be closed somewhere: reclaim needs the connection, and that needs
-    its handlers.
+    its handlers. What finds no room waits for ``room``.
     ``on_failure`` is called when the state turns out to be broken.
     """
 
@@ -69,9 +70,10 @@ class Operations(pyfuse3.Operations):
     reclaim: Reclaim
     cloning: Cloning
 
-    def __init__(self, filesystem: FileSystem, on_failure: Callable[[], None]) -> None:
+    def __init__(self, filesystem: FileSystem, room: Room, on_failure: Callable[[], None]) -> None:
         super().__init__()
         self.filesystem = filesystem
+        self.room = room
         numbers = itertools.count(1)
         self.files = Handles[OpenFile](numbers)
         self.directories = Handles[OpenDirectory](numbers)
@@ -291,7 +293,6 @@ class Operations(pyfuse3.Operations):
         file = self.files.remove(fh)
         if file.inode.opens == 1:
             self.rings.note_last_release(file.inode)
-            self.reclaim.note_last_release(file.inode)
         else:
             self.rings.note_close(file.pid)
         self.filesystem.release(file.inode)

@@ -109,9 +109,12 @@ class OwnFiles:
         """Whether there is something to close."""
         return self._root >= 0
 
-    def forget(self, ino: int) -> None:
-        """Nobody else has ``ino`` open: it is not to be kept open any more."""
+    def forget(self, ino: int) -> bool:
+        """``ino`` is not to be kept open any more; returns whether there is anything to close."""
+        if not self._users and ino not in self._files:
+            return False
         self._unwanted.add(ino)
+        return True
 
     def close_idle(self, seconds: float) -> None:
         """Close what was not used for so long, and what was to be forgotten."""

@@ -70,6 +70,7 @@ class Reclaim:
         """Nothing can be unloaded: all that is loaded is next to what a READ held back asks for."""
         count = filesystem.memory.frames.count
         self._low, self._high = count // 32, count // 16
+        filesystem.departing.on_note = self._note_departing
 
     def start(self) -> None:
         """Start the threads, which end with the process."""
@@ -136,10 +137,10 @@ class Reclaim:
         if eviction is not None:
             self._swap(eviction)
 
-    def note_last_release(self, inode: Inode) -> None:
-        """Nobody has ``inode`` open any more."""
-        self._files.forget(inode.ino)
-        self._unload_wanted.notify_all()
+    def _note_departing(self, inode: Inode) -> None:
+        """Nobody has a name or an open file of ``inode`` any more, unless we have."""
+        if self._files.forget(inode.ino):
+            self._unload_wanted.notify_all()
 
     def close_soon(self) -> None:
         """A file of our own was opened, and is not to stay open."""

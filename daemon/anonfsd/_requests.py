@@ -39,14 +39,16 @@ import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from anonfs.mm import OnePageRead
 from anonfs.swap import AsyncReads, aligned_pages
-from anonfsd._at_once import AtOnce, NoRoomError, Requester, WaitsError
+from anonfsd._at_once import AtOnce, Requester, WaitsError
 from anonfsd._callers import is_own_thread
 from anonfsd._event_streams import EventStreams
-from anonfsd._paging import Paging
+from anonfsd._paging import Paging, Receiver
 from anonfsd._releases import Releases
+from anonfsd._room import NO_ROOM, Room
 from anonfsd._sizing import Sizing
 
 __all__ = ["Requests"]
@@ -72,13 +74,13 @@ _LARGEST_WRITE = 1 << 20
 _PAYLOAD_PAGES = (_LARGEST_WRITE >> 12) + 1
 _THREADS = 8
 _PATIENCE = 8  # requests
-_FORGET_SECONDS = 0.001
 _GONE = {errno.ENODEV, errno.ECONNABORTED, errno.EBADF, errno.ENOTCONN}
 
 
 class Requests:
     """Takes requests from ``device``; what ``paging`` and ``events`` do not answer: ``others``.
 
+    What finds no ``room`` is answered later.
     ``reads`` reads single pages from swap; without it they wait in threads, as many pages do.
     ``granted`` is called with the number of a SETXATTR of the daemon's own and the thread that made
     it, and answers it later; ``on_end``, by a thread, once the connection is gone.
@@ -92,6 +94,7 @@ class Requests:
         sizing: Sizing,
         events: EventStreams,
         at_once: AtOnce,
+        room: Room,
         reads: AsyncReads | None,
         granted: Callable[[int, int], None],
         on_end: Callable[[], None],
@@ -102,6 +105,7 @@ class Requests:
         self._sizing = sizing
         self._events = events
         self._at_once = at_once
+        self._room = room
         self._granted = granted
         self._lead = _Lead(device, reads)
         self._releases = Releases(device)
@@ -121,8 +125,9 @@ class Requests:
         self._ended = True
 
     def _serve(self) -> None:
-        neighbours = self._paging, self._sizing, self._events, self._at_once, self._granted
-        worker = _Worker(self._device, self._others, *neighbours, self._lead, self._releases)
+        neighbours = self._paging, self._sizing, self._events, self._at_once, self._room
+        shared = self._granted, self._lead, self._releases
+        worker = _Worker(self._device, self._others, *neighbours, *shared)
         try:
             while not self._ended:
                 worker.lead(lambda: self._ended)
@@ -218,6 +223,7 @@ class _Worker:
         sizing: Sizing,
         events: EventStreams,
         at_once: AtOnce,
+        room: Room,
         granted: Callable[[int, int], None],
         lead: _Lead,
         releases: Releases,
@@ -228,14 +234,20 @@ class _Worker:
         self._sizing = sizing
         self._events = events
         self._at_once = at_once
+        self._room = room
         self._granted = granted
         self._lead = lead
         self._releases = releases
         self._leads = False
         self._header = bytearray(_FAULT_SIZE)
-        self._payload = aligned_pages(_PAYLOAD_PAGES).data.cast("B")
-        self._message: list[bytearray | memoryview] = [self._header, self._payload]
+        self._message: list[bytearray | memoryview] = [self._header]
+        self._take_new_payload()
         self._unique = 0
+
+    def _take_new_payload(self) -> None:
+        """What a WRITE has brought is used by another thread."""
+        self._payload = aligned_pages(_PAYLOAD_PAGES).data.cast("B")
+        self._message[1:] = [self._payload]
 
     def lead(self, ended: Callable[[], bool]) -> None:
         """Wait to be the leader, and take requests until one of them has to wait.
@@ -322,9 +334,6 @@ class _Worker:
             body = memoryview(b"".join((body, self._payload[: size - _FAULT_SIZE])))
         try:
             error, answer = self._at_once.answer(opcode, ino, requester, body)
-        except NoRoomError:
-            self._pass_on_later(size)
-            return True
         except WaitsError:
             return False
         if error:
@@ -360,16 +369,22 @@ class _Worker:
         handle, offset, size, flags = _RANGE.unpack_from(self._header, _IN_SIZE)
         if opcode == _READ:
             own = handle == _OWN_HANDLE
-            error = self._paging.read(ino, offset, size, self, own=own)
+            self._answer_by(partial(self._paging.read, ino, offset, size, own=own))
         else:
-            back = bool(flags & _WRITE_CACHE)
-            error = self._paging.write(ino, offset, self._payload[:size], self, back=back)
-        if error:
-            self._reply_error(error)
+            back, data = bool(flags & _WRITE_CACHE), self._payload[:size]
+            self._answer_by(partial(self._paging.write, ino, offset, data, back=back))
 
     def _allocate(self, ino: int) -> None:
         _, offset, length, mode = _FALLOCATE_IN.unpack_from(self._header, _IN_SIZE)
-        if error := self._sizing.allocate(ino, offset, length, mode, self):
+        self._answer_by(partial(self._sizing.allocate, ino, offset, length, mode))
+
+    def _answer_by(self, answer: Callable[[Receiver], int]) -> None:
+        """Have the request that was taken last answered, later where it finds no room."""
+        error = answer(self)
+        if error in NO_ROOM:
+            self._room.answer_later(answer, self.later())
+            self._take_new_payload()
+        elif error:
             self._reply_error(error)
 
     def reply(self, data: bytes | memoryview) -> None:
@@ -378,19 +393,6 @@ class _Worker:
 
     def _reply_error(self, error: int) -> None:
         _reply_error(self._device, self._unique, error)
-
-    def _pass_on_later(self, size: int) -> None:
-        """Pass the request on when the FORGETs that are under way have come."""
-        rest = max(0, size - _FAULT_SIZE)
-        request = b"".join((memoryview(self._header)[: size - rest], self._payload[:rest]))
-
-        def pass_on() -> None:
-            with contextlib.suppress(OSError):  # pyfuse3 has ended
-                self._others.send(request)
-
-        timer = threading.Timer(_FORGET_SECONDS, pass_on)
-        timer.daemon = True
-        timer.start()
 
     def _pass_on(self, size: int) -> None:
         rest = size - _FAULT_SIZE

@@ -54,6 +54,7 @@ from anonfsd._reaper import Reaper
 from anonfsd._reclaim import Reclaim
 from anonfsd._refusal import FirstRefusal
 from anonfsd._rings import Rings
+from anonfsd._room import Room
 from anonfsd._sizing import Sizing
 from anonfsd._stopping import Stopping
 from anonfsd._tier import tier_line
@@ -147,7 +148,8 @@ class _Server:
         budget = Budget(options.frames, memory.frames, memory.loaded)
         self._tuning = Tuning(mounted.device)
         files = OwnFiles(mounted, self._tuning)
-        self._operations = operations = TreeOperations(self._filesystem, self._end_soon)
+        room = Room(self._filesystem.departing, self.lock)
+        self._operations = operations = TreeOperations(self._filesystem, room, self._end_soon)
         self._unloading = unloading = Unloading(device, files)
         self._inode_locks = inode_lock, clone_lock = [InodeLock(device, files) for _ in range(2)]
         operations.reclaim = self._reclaim = Reclaim(
@@ -185,9 +187,8 @@ class _Server:
         self._discarding = Discarding(self._fronts, self.lock, stopping, clone_lock, cloning)
         reads = swap.async_reads(_READS)
         at_once = AtOnce(operations, self.lock)
-        self._connection = Connection(
-            device, operations, paging, sizing, self._events, at_once, reads, self._grant
-        )
+        neighbours = paging, sizing, self._events, at_once, room
+        self._connection = Connection(device, operations, *neighbours, reads, self._grant)
 
     @property
     def served(self) -> bool:

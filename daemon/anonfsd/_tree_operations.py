@@ -33,6 +33,7 @@ from anonfsd._answers import answered
 from anonfsd._entries import attributes
 from anonfsd._files import Handles
 from anonfsd._operations import Operations
+from anonfsd._room import Room
 from anonfsd._tree import Node, Tree
 from anonfsd._watch import Watch, WatchedFile
 
@@ -68,8 +69,8 @@ class TreeOperations(Operations):
 
     tree: Tree
 
-    def __init__(self, filesystem: FileSystem, on_failure: Callable[[], None]) -> None:
-        super().__init__(filesystem, on_failure)
+    def __init__(self, filesystem: FileSystem, room: Room, on_failure: Callable[[], None]) -> None:
+        super().__init__(filesystem, room, on_failure)
         self.watch = Watch()
         numbers = itertools.count(_FIRST_HANDLE)
         self._views = Handles[WatchedFile](numbers)

@@ -166,8 +166,9 @@ class FakeFiles:
         self.forgotten: list[int] = []
         self.closings = 0
 
-    def forget(self, ino: int) -> None:
+    def forget(self, ino: int) -> bool:
         self.forgotten.append(ino)
+        return True
 
     def close_idle(self, seconds: float) -> None:
         del seconds

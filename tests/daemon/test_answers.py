@@ -1,11 +1,17 @@
 import errno
+from collections.abc import Iterator
 
 import pytest
 import trio
+import trio.testing
 from pyfuse3 import FUSEError
 
 from anonfs.errors import AnonfsError, InvariantError
+from anonfs.vfs import ROOT, Departing
 from anonfsd._answers import answered
+from anonfsd._engine_lock import EngineLock
+from anonfsd._room import Room
+from tests.daemon.paged import Paged
 
 
 class Handlers:
@@ -14,6 +20,7 @@ class Handlers:
     def __init__(self, error: BaseException | None = None) -> None:
         self.error = error
         self.failed = False
+        self.room = Room(Departing(), EngineLock())
         self.failures = 0
 
     def fail(self) -> None:
@@ -92,3 +99,44 @@ def test_once_the_state_is_broken_everything_is_eio() -> None:
         assert answer.value.errno == errno.EIO
         handlers.error = None
     assert handlers.failures == 1
+
+
+@pytest.fixture
+def paged() -> Iterator[Paged]:
+    made = Paged()
+    yield made
+    made.check()
+    made.close()
+
+
+def test_a_handler_that_finds_no_room_is_called_again_when_there_is_some(paged: Paged) -> None:
+    handlers, inode = Handlers(AnonfsError(errno.EDQUOT)), paged.file()
+    handlers.room = Room(paged.filesystem.departing, paged.lock)
+    with paged.lock:
+        paged.filesystem.remember(inode)
+        paged.filesystem.unlink(ROOT, b"f")
+    results: list[object] = []
+
+    async def call() -> None:
+        results.append(await handlers.handler(7))
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(call)
+            await trio.testing.wait_all_tasks_blocked()
+            assert not results
+            handlers.error = None
+            paged.filesystem.forget(inode.ino, 1)
+
+    trio.run(main, instruments=[paged.lock])
+    assert results == [(7, 2)]
+
+
+def test_a_thread_does_not_wait_for_room(paged: Paged) -> None:
+    handlers, inode = Handlers(AnonfsError(errno.ENOSPC)), paged.file()
+    handlers.room = Room(paged.filesystem.departing, paged.lock)
+    with paged.lock:
+        paged.filesystem.remember(inode)
+        paged.filesystem.unlink(ROOT, b"f")
+    with pytest.raises(FUSEError, match="No space"):
+        handlers.handler(7).send(None)

@@ -101,6 +101,15 @@ def test_what_is_forgotten_while_it_is_used_is_closed_after(
     assert open_here(opener.folder) == [str(opener.folder)]
 
 
+def test_there_may_be_nothing_to_forget(files: OwnFiles, opener: Opener) -> None:
+    assert not files.forget(7)
+    with files.open(7):
+        assert files.forget(8), "it may be just being opened"
+    assert files.forget(7)
+    assert not files.forget(9)
+    assert opener.opened == [7]
+
+
 def test_to_forget_takes_no_lock(files: OwnFiles) -> None:
     """The event loop does, and whoever has the lock may be waiting for an answer of it."""
     with files._lock, files._opening:

@@ -366,8 +366,12 @@ def test_an_error_that_nobody_foresaw_ends_the_mount(
     assert "odd" in caplog.text
 
 
-def test_the_last_release_of_a_file(paged: Paged) -> None:
-    inode = paged.file()
+def test_nobody_but_us_has_a_file_any_more(paged: Paged) -> None:
+    inode, filesystem = paged.file(), paged.filesystem
     with paged.lock:
-        paged.reclaim.note_last_release(inode)
+        filesystem.open(inode)
+        filesystem.remember(inode)
+        filesystem.unlink(ROOT, b"f")
+        assert paged.files.forgotten == []
+        filesystem.release(inode)
     assert paged.files.forgotten == [inode.ino]

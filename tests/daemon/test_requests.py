@@ -5,10 +5,11 @@ The layouts are those of linux/fuse.h.
 
 import errno
 import os
+import queue
 import socket
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,12 @@ import pytest
 
 from anonfs.swap import AsyncReads
 from anonfs.units import PAGE_SIZE
-from anonfsd._at_once import NoRoomError, Requester, WaitsError
+from anonfsd._at_once import Requester, WaitsError
 from anonfsd._connection import _widen
 from anonfsd._paging import Receiver
+from anonfsd._putting_off import Late
 from anonfsd._requests import Requests
+from anonfsd._standstill import Waiting
 from tests.daemon.paged import soon
 
 _FORGET, _GETATTR, _OPEN, _READ, _WRITE, _RELEASE, _SETXATTR, _INTERRUPT = (
@@ -32,7 +35,7 @@ _FORGET, _GETATTR, _OPEN, _READ, _WRITE, _RELEASE, _SETXATTR, _INTERRUPT = (
     21,
     36,
 )
-_FSYNC, _CREATE, _FALLOCATE = 20, 35, 43
+_FSYNC, _FALLOCATE = 20, 43
 _FILE, _OTHER, _EVENTS, _AT_ONCE = 7, 8, 9, 10
 _SECONDS = 20
 
@@ -114,6 +117,17 @@ class FakeSizing:
         return error
 
 
+class FakeRoom:
+    """Has none for the moment."""
+
+    def __init__(self) -> None:
+        self.put_off: queue.SimpleQueue[tuple[Callable[[Late], int], Waiting]]
+        self.put_off = queue.SimpleQueue()
+
+    def answer_later(self, answer: Callable[[Late], int], waiting: Waiting) -> None:
+        self.put_off.put((answer, waiting))
+
+
 class FakeEvents:
     """Serves one file, and whatever is an INTERRUPT."""
 
@@ -128,10 +142,7 @@ class FakeEvents:
 
 
 class FakeAtOnce:
-    """Serves one inode: answers with what it was asked, FORGET not at all, FSYNC never at once.
-
-    To make something it has no room.
-    """
+    """Serves one inode: answers with what it was asked, FORGET not at all, FSYNC never at once."""
 
     def serves(self, _opcode: int, ino: int) -> bool:
         return ino == _AT_ONCE
@@ -141,8 +152,6 @@ class FakeAtOnce:
     ) -> tuple[int, bytes | None]:
         if opcode == _FSYNC:
             raise WaitsError
-        if opcode == _CREATE:
-            raise NoRoomError
         if opcode == _FORGET:
             return 0, None
         return (errno.ENOENT, None) if not body else (0, b"%d " % requester.pid + body)
@@ -165,11 +174,13 @@ class Kernel:
         self.paging = FakePaging()
         self.sizing = FakeSizing()
         self.events = FakeEvents()
+        self.room = FakeRoom()
         self.ended = threading.Event()
         paging: Any = self.paging
         sizing: Any = self.sizing
         events: Any = self.events
         at_once: Any = FakeAtOnce()
+        room: Any = self.room
         before = set(threading.enumerate())
         self.granted: list[int] = []
         self.requests = Requests(
@@ -179,6 +190,7 @@ class Kernel:
             sizing,
             events,
             at_once,
+            room,
             reads,
             lambda unique, _: self.granted.append(unique),
             self.ended.set,
@@ -253,9 +265,25 @@ def test_a_write(kernel: Kernel, size: int, flags: int) -> None:
 
 
 def test_errors(kernel: Kernel) -> None:
-    kernel.paging.error = errno.ENOSPC
-    assert kernel.call(_READ, fault(0, 9)) == (errno.ENOSPC, b"")
-    assert kernel.call(_WRITE, fault(0, 1) + b"x") == (errno.ENOSPC, b"")
+    kernel.paging.error = errno.EIO
+    assert kernel.call(_READ, fault(0, 9)) == (errno.EIO, b"")
+    assert kernel.call(_WRITE, fault(0, 1) + b"x") == (errno.EIO, b"")
+
+
+def test_what_finds_no_room_is_answered_later(kernel: Kernel) -> None:
+    kernel.paging.error = kernel.sizing.error = errno.EDQUOT
+    kernel.send(_WRITE, fault(0, 5) + b"first")
+    kernel.send(_FALLOCATE, struct.pack("=QQQII", 3, 4096, 100, 0, 0))
+    kernel.send(_READ, fault(0, 9))
+    requests = [kernel.room.put_off.get(timeout=_SECONDS) for _ in range(3)]
+    kernel.paging.error = kernel.sizing.error = 0
+    assert kernel.call(_WRITE, fault(0, 5) + b"other") == (0, struct.pack("=II", 5, 0))
+    for (answer, waiting), said in zip(
+        requests, (struct.pack("=II", 5, 0), b"", b"0" * 9), strict=True
+    ):
+        assert answer(Late(waiting)) == 0
+        assert kernel.answer()[1:] == (0, said)
+    assert [data for _, _, data, _ in kernel.paging.writes] == [b"first", b"other", b"first"]
 
 
 def test_an_allocation(kernel: Kernel) -> None:
@@ -275,8 +303,8 @@ def test_what_is_answered_at_once(kernel: Kernel) -> None:
     long = os.urandom(4000)
     kernel.send(_FORGET, b"not answered", _AT_ONCE)
     assert kernel.call(_GETATTR, long, _AT_ONCE) == (0, b"0 " + long)
-    for opcode, body in ((_FSYNC, long), (_CREATE, b"short"), (_CREATE, long)):
-        message = kernel.send(opcode, body, _AT_ONCE)
+    for body in (b"short", long):
+        message = kernel.send(_FSYNC, body, _AT_ONCE)
         assert kernel.pyfuse.recv(1 << 20) == message
 
 
@@ -468,7 +496,9 @@ def _run_out(device: int) -> None:
     before = set(threading.enumerate())
     events: Any = FakeEvents()
     at_once: Any = FakeAtOnce()
-    Requests(device, ours, paging, sizing, events, at_once, None, print, ended.set).start()
+    room: Any = FakeRoom()
+    neighbours = paging, sizing, events, at_once, room
+    Requests(device, ours, *neighbours, None, print, ended.set).start()
     assert ended.wait(_SECONDS)
     theirs.close()
     for thread in set(threading.enumerate()) - before:

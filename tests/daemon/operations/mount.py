@@ -14,6 +14,7 @@ from anonfs.vfs import ROOT, Inode, NewInode
 from anonfsd._audience import Audience
 from anonfsd._inspection import Inspection
 from anonfsd._meminfo import MemStats
+from anonfsd._room import Room
 from anonfsd._tree import Tree
 from anonfsd._tree_operations import TreeOperations
 from tests.daemon.operations.fakes import FakeInspection, FakeRings
@@ -37,7 +38,8 @@ class Mount:
         self.image, self.memory = self.paged.image, self.paged.memory
         self.filesystem = self.paged.filesystem
         self.failures = 0
-        operations: Any = TreeOperations(self.filesystem, self._fail)
+        room = Room(self.filesystem.departing, self.paged.lock)
+        operations: Any = TreeOperations(self.filesystem, room, self._fail)
         operations.sizing, operations.reclaim = self.paged.sizing, self.paged.reclaim
         operations.rings = self.rings = FakeRings()
         operations.inspection = FakeInspection()

@@ -11,7 +11,7 @@ import trio
 from anonfs.errors import AnonfsError
 from anonfs.units import PAGE_SIZE
 from anonfs.vfs import ROOT
-from anonfsd._at_once import AtOnce, NoRoomError, Requester, WaitsError
+from anonfsd._at_once import AtOnce, Requester, WaitsError
 from tests.daemon.operations.fakes import Broken
 from tests.daemon.operations.mount import Mount
 
@@ -144,7 +144,7 @@ def test_what_may_wait_is_for_others(asked: Asked) -> None:
         asked.set_attributes(ino, _SIZE, 4999, 0, 0)
     with pytest.raises(WaitsError):
         asked.call(_GETXATTR, ino, struct.pack("=II", 9, 0) + b"user.anonfs.kind\0")
-    with pytest.raises(NoRoomError):
+    with pytest.raises(WaitsError):
         asked.set_attributes(ino, _SIZE, 1 << 50, 0, 0)
     assert asked.mount.filesystem.inode(ino).size == 5000
 

@@ -31,7 +31,6 @@ def test_a_released_handle(mount: Mount) -> None:
     assert mount.call("release", fh) is None
     assert mount.rings.dropped == [mount.inos[b"file"]]
     assert mount.call("release", fh) == "EBADF"
-    assert mount.paged.files.forgotten == [mount.inos[b"file"]]
     assert mount.filesystem.opens == 0
 
 

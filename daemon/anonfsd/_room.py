@@ -1,0 +1,75 @@
+"""Room: requests that find none are tried again when files that are departing have gone.
+
+unlink(2) and close(2) return before we are told that a file is gone, see `Departing`, and what
+their caller asks for next may need the room of that file::
+
+    UNLINK ──▶ answered ──▶ CREATE, SETATTR: no room ┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄▶ again ──▶ answered
+                    └──────────────────▶ FORGET: the file is gone ──┘
+
+What is departing when a request has found no room is awaited, nothing that comes later: so it waits
+for a moment at the most, whatever others do, and where nothing departs not at all.
+"""
+
+import errno
+import threading
+from collections.abc import Callable
+
+import trio
+
+from anonfs.vfs import Departing, Inode
+from anonfsd._engine_lock import EngineLock
+from anonfsd._putting_off import Late
+from anonfsd._standstill import Waiting
+
+__all__ = ["NO_ROOM", "Patience", "Room"]
+
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""The answers to requests that find no room."""
+
+
+class Room:
+    """The room that comes when files that are ``departing`` have gone."""
+
+    def __init__(self, departing: Departing, lock: EngineLock) -> None:
+        self.departing = departing
+        self.lock = lock
+        self.came = lock.condition()
+        departing.on_gone = self.came.notify_all
+
+    def answer_later(self, answer: Callable[[Late], int], waiting: Waiting) -> None:
+        """Have ``answer`` answer a request, by a thread; it returns an errno where it cannot."""
+        threading.Thread(target=self._answer, args=(answer, waiting), daemon=True).start()
+
+    def _answer(self, answer: Callable[[Late], int], waiting: Waiting) -> None:
+        patience, error = Patience(self), errno.ENOSPC
+        while error in NO_ROOM and patience.again():
+            error = answer(Late(waiting))
+        if error:
+            waiting.reply_error(error)
+
+
+class Patience:
+    """That of one request, which has found no room."""
+
+    def __init__(self, room: Room) -> None:
+        self._room = room
+        self._awaited: set[Inode] | None = None
+
+    def again(self) -> bool:
+        """Wait until there may be room; False, there will be no more. For a thread."""
+        with self._room.lock:
+            if self._awaited is None:
+                # What has gone since the request was tried is not among them.
+                self._awaited = set(self._room.departing.awaited())
+                return True
+            while self._awaited:
+                left = self._room.departing.awaited()
+                if not self._awaited <= left.keys():
+                    self._awaited &= left.keys()
+                    return True
+                self._room.came.wait(min(left.values()))
+            return False
+
+    async def again_soon(self) -> bool:
+        """As `again`; for the event loop."""
+        return await trio.to_thread.run_sync(self.again, abandon_on_cancel=True)

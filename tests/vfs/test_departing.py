@@ -1,0 +1,118 @@
+from collections.abc import Iterator
+
+import pytest
+
+from anonfs.mm import Image, Memory
+from anonfs.swap import MemoryStore, SwapArea
+from anonfs.vfs import ROOT, Departing, FileSystem, Inode, NewInode, rename
+
+FILE, DIRECTORY = NewInode(0o100644, 0, 0), NewInode(0o040755, 0, 0)
+
+
+class Clock:
+    """Seconds, as they are set."""
+
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def fs(clock: Clock) -> Iterator[FileSystem]:
+    image = Image(4)
+    filesystem = FileSystem(image, Memory(image, SwapArea(MemoryStore(4))), DIRECTORY)
+    filesystem.departing = Departing(clock)
+    yield filesystem
+    filesystem.check_invariants()
+    image.close()
+
+
+@pytest.fixture
+def told(fs: FileSystem) -> list[object]:
+    """Who begins to depart, and None for each that has gone."""
+    found: list[object] = []
+    fs.departing.on_note = found.append
+    fs.departing.on_gone = lambda: found.append(None)
+    return found
+
+
+def known(fs: FileSystem, name: bytes = b"a", new: NewInode = FILE) -> Inode:
+    """A file that the kernel knows."""
+    inode = fs.make(ROOT, name, new)
+    fs.remember(inode)
+    return inode
+
+
+def test_from_an_unlink_until_the_kernel_forgets(fs: FileSystem, told: list[object]) -> None:
+    inode = known(fs)
+    assert not fs.departing.awaited()
+    fs.unlink(ROOT, b"a")
+    assert list(fs.departing.awaited()) == told == [inode]
+    fs.forget(inode.ino, 1)
+    assert not fs.departing.awaited()
+    assert told == [inode, None]
+
+
+def test_who_has_the_file_open_keeps_it(fs: FileSystem, told: list[object]) -> None:
+    inode = known(fs)
+    fs.open(inode)
+    fs.open(inode)
+    fs.unlink(ROOT, b"a")
+    fs.release(inode)
+    assert told == []
+    fs.release(inode)
+    assert list(fs.departing.awaited()) == told == [inode]
+
+
+def test_who_has_another_name_is_not_departing(fs: FileSystem, told: list[object]) -> None:
+    inode = known(fs)
+    fs.link(inode.ino, ROOT, b"b")
+    fs.open(inode)
+    fs.unlink(ROOT, b"a")
+    fs.release(inode)
+    assert told == []
+    assert not fs.departing.awaited()
+
+
+def test_what_the_kernel_does_not_know_is_gone_at_once(fs: FileSystem, told: list[object]) -> None:
+    fs.make(ROOT, b"a", FILE)
+    fs.unlink(ROOT, b"a")
+    assert told == []
+
+
+def test_what_is_replaced_and_a_directory(fs: FileSystem, told: list[object]) -> None:
+    replaced, other = known(fs), known(fs, b"b")
+    rename(fs, ROOT, b"b", ROOT, b"a")
+    directory = known(fs, b"d", DIRECTORY)
+    fs.rmdir(ROOT, b"d")
+    assert told == [replaced, directory]
+    assert other not in fs.departing.awaited()
+
+
+def test_a_file_that_is_opened_again(fs: FileSystem, told: list[object], clock: Clock) -> None:
+    """As by way of a descriptor that is only a path."""
+    inode = known(fs)
+    fs.unlink(ROOT, b"a")
+    fs.open(inode)
+    assert not fs.departing.awaited()
+    clock.now += 5
+    fs.release(inode)
+    assert fs.departing.awaited() == {inode: 1.0}
+    assert told == [inode, inode]
+
+
+def test_none_is_awaited_for_long(fs: FileSystem, told: list[object], clock: Clock) -> None:
+    inode = known(fs)
+    fs.unlink(ROOT, b"a")
+    clock.now += 0.75
+    assert fs.departing.awaited() == {inode: 0.25}
+    clock.now += 0.25
+    assert not fs.departing.awaited()
+    fs.forget(inode.ino, 1)
+    assert told == [inode, None]
