@@ -25,6 +25,8 @@ def main() -> None:
     ready_fd: int | None = given.ready_fd
     try:
         serve(Options.checked(given), lambda: _tell(ready_fd, "ready"))
+        # All is undone. The interpreter takes its time to end, and would let itself be killed.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     except (MountError, OptionError) as error:
         if ready_fd is None:
             print(f"anonfsd: {error}", file=sys.stderr)  # noqa: T201

@@ -32,11 +32,15 @@ class Guard:
 
     @classmethod
     def watch(cls, mounted: Mount) -> "Guard":
-        """Fork a guard of ``mounted``."""
+        """Fork a guard of ``mounted``, and wait until it is on guard."""
         parent = os.getpid()
+        reader, writer = os.pipe()
         pid = os.fork()
         if pid == 0:
             _guard(mounted, parent)
+        os.close(writer)
+        os.read(reader, 1)
+        os.close(reader)
         return cls(pid)
 
     def dismiss(self) -> None:
@@ -48,12 +52,13 @@ class Guard:
 
 def _guard(mounted: Mount, parent: int) -> None:
     _rename(f"{_NAME} {mounted.point}")
-    # Among them the device, and the pipe on which somebody waits for the daemon to be ready.
-    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
     for number in _IGNORED:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_BLOCK, {_DEATH})
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, _DEATH)
+    # Among them the device, and the pipes on which others wait: for the daemon to be ready, and the
+    # daemon for the guard.
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
     if os.getppid() == parent:
         signal.sigwait({_DEATH})
     abort(mounted)

@@ -87,9 +87,9 @@ def test_what_was_not_told_is_not_made_up() -> None:
 def test_a_huge_sparse_file_takes_no_time_and_shows_its_one_page() -> None:
     total = 1 << 32
     runs = [PageRun(0, 0, "none"), PageRun(1 << 31, 1 << 31, "on_swap")]
-    begin = time.perf_counter()
+    begin = time.process_time()
     shown = drawn(total, runs)
-    assert time.perf_counter() - begin < 1
+    assert time.process_time() - begin < 1
     assert shown.cell == "4194304 pages (16 GiB)"
     rows = plain(shown)
     assert rows[0] == "00000000000 " + "." * 64

@@ -32,6 +32,7 @@ __all__ = [
     "bytes_of",
     "gated",
     "in_thread",
+    "make_late",
     "soon",
 ]
 
@@ -69,6 +70,15 @@ def in_thread(call: Callable[..., object], *arguments: object) -> Callable[[], A
         return results[0]
 
     return result
+
+
+def make_late(threads: FrontThreads) -> None:
+    """The time of all that is submitted to ``threads`` is over, once something is."""
+    soon(lambda: bool(threads._running))
+    with threads._lock:
+        for task in threads._running:
+            task.deadline = 0.0
+        threads._watched.notify_all()
 
 
 class GatedStore(FaultyStore):

@@ -8,7 +8,7 @@ import pytest
 
 from anonfs.errors import AnonfsError
 from anonfsd._front_threads import FrontThreads
-from tests.daemon.paged import soon
+from tests.daemon.paged import make_late, soon
 
 _OURS, _THEIRS = 1, 2
 _THREADS = 8
@@ -35,7 +35,7 @@ def test_tasks_are_run_side_by_side() -> None:
 
 
 def test_what_is_late_is_told_so_and_others_are_not_in_the_way() -> None:
-    threads = FrontThreads(seconds=0.5)
+    threads = FrontThreads(seconds=1000.0)
     gate = threading.Event()
     late: list[int] = []
     begun: list[int] = []
@@ -53,6 +53,7 @@ def test_what_is_late_is_told_so_and_others_are_not_in_the_way() -> None:
     submit(range(_THREADS))
     soon(lambda: len(begun) == _THREADS)
     submit(range(_THREADS, 2 * _THREADS))  # they are never begun
+    make_late(threads)
     soon(lambda: len(late) == 2 * _THREADS)
     assert _refusal(threads, _OURS) == "EIO"
     other = threading.Event()

@@ -1,6 +1,7 @@
 """Holes, with the kernel's part played: what it writes back, and when it has no page of before."""
 
 import errno
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -13,7 +14,7 @@ from anonfsd._front_threads import FrontThreads
 from anonfsd._paging import Receiver
 from anonfsd._putting_off import AtFront
 from anonfsd._reclaim import Reclaim
-from tests.daemon.paged import FakeReceiver, Paged, soon
+from tests.daemon.paged import FakeReceiver, Paged, make_late, soon
 from tests.daemon.test_putting_off import SlowStore
 from tests.mm.engine import page
 
@@ -95,6 +96,8 @@ def test_a_range_of_zeros_makes_a_file_larger_or_nothing(paged: Paged, file: Ino
 def test_what_is_around_a_hole_comes_from_the_front_first(
     paged: Paged, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    threads = FrontThreads(seconds=1000.0)
+    monkeypatch.setattr(paged.paging._putting_off, "_threads", threads)
     store, over = SlowStore(), paged.file(b"over")
     with paged.lock:
         overlay(paged.filesystem, over, store, _PAGES * PAGE_SIZE)
@@ -107,10 +110,12 @@ def test_what_is_around_a_hole_comes_from_the_front_first(
     assert over.allocated == 2
     assert paged.read(over.ino, PAGE_SIZE, PAGE_SIZE) == bytes(PAGE_SIZE)
     store.gate.clear()
-    monkeypatch.setattr(paged.paging._putting_off, "_threads", FrontThreads(seconds=0.05))
+    soon(lambda: not threads._running)
     late = _punch(paged, over, 5 * PAGE_SIZE + 1, 5)
+    make_late(threads)
     assert _answer(late) == errno.EIO
     store.gate.set()
+    soon(lambda: not threads._domains[store.domain].stuck)
     with paged.lock:
         paged.filesystem.unlink(1, b"over")
 
@@ -153,17 +158,22 @@ def test_nothing_is_made_once_it_was_said_to_have_failed(
     store.gate.set()
     with paged.lock:
         overlay(paged.filesystem, over, store, _PAGES * PAGE_SIZE)
-    monkeypatch.setattr(paged.paging._putting_off, "_threads", FrontThreads(seconds=0.05))
-    prepare = paged.paging._prepare
+    threads = FrontThreads(seconds=1000.0)
+    monkeypatch.setattr(paged.paging._putting_off, "_threads", threads)
+    prepare, prepared = paged.paging._prepare, threading.Event()
 
     def slowly(info: AnonInodeInfo, parts: Parts, thread: Receiver) -> None:
         prepare(info, parts, thread)
+        prepared.set()
         while isinstance(thread, AtFront) and not thread.expired:
             paged.reclaim.room.wait(0.01)
 
     monkeypatch.setattr(paged.paging.punching, "_prepare", slowly)
-    assert _answer(_punch(paged, over, PAGE_SIZE + 1, 5)) == errno.EIO
-    soon(lambda: not paged.paging._putting_off._threads._domains[store.domain].stuck)
+    late = _punch(paged, over, PAGE_SIZE + 1, 5)
+    assert prepared.wait(10)
+    make_late(threads)
+    assert _answer(late) == errno.EIO
+    soon(lambda: not threads._domains[store.domain].stuck)
     assert _answer(_punch(paged, other, 0, PAGE_SIZE)) == 0, "all that was wanted before is made"
     assert paged.read(over.ino, PAGE_SIZE, PAGE_SIZE) == page("B"), "and this was not"
     with paged.lock:

@@ -9,7 +9,7 @@ import pytest
 from anonfs.units import PAGE_SIZE
 from anonfs.vfs import Inode, overlay
 from anonfsd._front_threads import FrontThreads
-from tests.daemon.paged import FakeReceiver, Paged, soon
+from tests.daemon.paged import FakeReceiver, Paged, make_late, soon
 
 _PAGES = 40
 _DATA = b"".join(bytes([65 + page]) * PAGE_SIZE for page in range(_PAGES))
@@ -101,9 +101,10 @@ def test_reads_and_writes_are_answered_when_the_front_has(
 def test_what_is_late_is_an_error_and_changes_nothing_after_that(
     paged: Paged, over: Inode, store: SlowStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    threads = FrontThreads(seconds=0.05)
+    threads = FrontThreads(seconds=1000.0)
     monkeypatch.setattr(paged.paging._putting_off, "_threads", threads)
     read, write = _read(paged, over, 3), _write(paged, over, PAGE_SIZE + 1, b"xy")
+    make_late(threads)
     soon(lambda: bool(read.errors and write.errors))
     assert read.errors == write.errors == [errno.EIO]
     store.gate.set()

@@ -73,6 +73,11 @@ def eventually(paged: Paged, holds: Callable[[], bool], what: str = "it did not 
     soon(locked, what)
 
 
+def rests(paged: Paged) -> Callable[[], bool]:
+    """Whether cost is where it is to be, and nothing is on its way to bring it further down."""
+    return lambda: paged.budget.excess <= 0 and not paged.reclaim._reclaiming
+
+
 # -- unloading -----------------------------------------------------------------------------
 
 
@@ -80,7 +85,7 @@ def test_cost_comes_down_to_the_target(paged: Paged) -> None:
     inode = paged.file(pages=4000)
     paged.reclaim.start()
     load(paged, inode, 0, 3101)
-    eventually(paged, lambda: paged.budget.excess <= 0)
+    eventually(paged, rests(paged))
     assert paged.memory.loaded.pages >= paged.budget.target - 512, "and not much further"
     assert paged.unloading.dropped[0] == (inode.ino, [(0, 512)])
 
@@ -89,7 +94,7 @@ def test_what_is_dirty_goes_to_swap_on_its_way(paged: Paged, store: FaultyStore)
     inode = paged.file(pages=4000)
     paged.reclaim.start()
     load(paged, inode, 0, 4000, dirty=True)
-    eventually(paged, lambda: paged.budget.excess <= 0)
+    eventually(paged, rests(paged))
     assert store.writes
     written = set(range(4000)) - {number for _, number in paged.unloading.dirty}
     assert written
@@ -105,8 +110,7 @@ def test_a_page_that_was_written_back_to_be_dropped_is_gone(paged: Paged) -> Non
     load(paged, inode, 0, 3050, dirty=True)
     paged.reclaim.start()
     load(paged, inode, 3050, 51)
-    eventually(paged, lambda: paged.budget.excess <= 0)
-    eventually(paged, lambda: not paged.memory.loaded.is_unloading(info_of(inode), 0, 4000))
+    eventually(paged, rests(paged))
     assert paged.memory.loaded.unloaded == sum(
         count for _, runs in paged.unloading.dropped for _, count in runs
     )

@@ -17,8 +17,10 @@ from anonfs.vm import MappedArea, ProcessMaps, ShareRing
 from anonfsd import _rings
 from anonfsd._proc_events import ProcConnector
 from anonfsd._rings import Rings
+from tests.daemon.paged import soon
 
 DEVICE = (0, 99)
+_PATIENT = 20.0
 
 
 class FakeProc:
@@ -316,8 +318,10 @@ def test_a_look_that_gets_stuck_is_given_up_and_the_next_one_works(
             for _ in range(5):
                 nursery.start_soon(look)
         assert answers == [errno.EAGAIN] * 5
+        soon(lambda: proc.looks > 0)  # its thread may have begun as late as now
         assert proc.looks == 1  # they share it, and its failure
         proc.gate.set()
+        monkeypatch.setattr(_rings, "_LOOK_SECONDS", _PATIENT)
         await rings.look()
         assert len(ShareRing(opened)) == 1
 
@@ -352,7 +356,6 @@ def test_the_background_outlives_a_look_that_fails(
 def test_counting_dirty_pages_is_bounded(
     fs: FileSystem, proc: FakeProc, opened: Inode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_rings, "_LOOK_SECONDS", 0.05)
     asked: list[frozenset[int]] = []
 
     def dirty_bytes(_device: tuple[int, int], pids: frozenset[int]) -> int:
@@ -369,17 +372,19 @@ def test_counting_dirty_pages_is_bounded(
         assert await rings.dirty_bytes() == PAGE_SIZE
         assert asked == [frozenset({10})]
         proc.gate.clear()
+        monkeypatch.setattr(_rings, "_LOOK_SECONDS", 0.2)
 
         async def count() -> None:
             with pytest.raises(AnonfsError) as caught:
                 await rings.dirty_bytes()
             assert caught.value.errno == errno.EAGAIN
 
-        with trio.fail_after(1):
+        with trio.fail_after(5):  # one after the other they would take ten
             async with trio.open_nursery() as nursery:
                 for _ in range(50):
                     nursery.start_soon(count)
         proc.gate.set()
+        monkeypatch.setattr(_rings, "_LOOK_SECONDS", _PATIENT)
         assert await rings.dirty_bytes() == PAGE_SIZE
 
     run(script)

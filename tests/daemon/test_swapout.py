@@ -6,7 +6,6 @@ import multiprocessing
 import os
 import struct
 import threading
-from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 
 from anonfs.client import Client, Mapping, connect
 from anonfs.units import PAGE_SIZE
+from tests.posix.children import eventually
 from tests.support.mounts import Mounted
 
 _PRESENT = 1 << 63
@@ -192,17 +192,7 @@ def test_an_inode_that_was_swapped_out_is_freed_with_its_last_user(
     memory.swap_out()
     assert os.statvfs(mounted.path).f_bfree == before - 64
     memory.close()
-    wait_until(lambda: os.statvfs(mounted.path).f_bfree == before)
-
-
-def wait_until(holds: Callable[[], bool]) -> None:
-    """Wait for what the kernel tells the daemon a moment later."""
-    event = threading.Event()
-    for _ in range(2000):
-        if holds():
-            return
-        event.wait(0.005)
-    raise AssertionError("did not happen in ten seconds")
+    eventually(lambda: os.statvfs(mounted.path).f_bfree == before, "its pages are free")
 
 
 def test_a_private_mapping_keeps_its_own_pages(client: Client) -> None:

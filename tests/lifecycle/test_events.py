@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from anonfs.client import connect, watch
+from anonfs.client import connect, meminfo, watch
 from anonfs.events import Lost, VmEvent, parse_event_line
 from anonfs.units import PAGE_SIZE
 from tests.lifecycle.places import anonfs
@@ -71,6 +71,8 @@ def _story(path: Path) -> list[VmEvent]:
     mapping.unmap()
     path.unlink()
     os.close(fd)
+    known = path.parent / ".anonfs" / "inodes" / str(ino)
+    eventually(lambda: not known.exists(), "the kernel has told that it is gone")
 
     def event(kind: str, pid: int, size: int, parent: int | None = None) -> VmEvent:
         span = start, start + size, 0, size // PAGE_SIZE
@@ -130,11 +132,12 @@ def _delete_some(here: Path, count: int) -> None:
 
 
 def _be_slow(here: Path) -> None:
-    with watch(mount=here.absolute(), timeout=1) as events:
-        _delete_some(here, 1500)
-        say((len(list(events)), events.lost))
-        _delete_some(here, 1)
-        say((len(list(events)), events.lost))
+    before = meminfo(here.absolute()).inodes
+    with watch(mount=here.absolute(), timeout=0) as events:
+        for count in (1500, 1):
+            _delete_some(here, count)
+            eventually(lambda: meminfo(here.absolute()).inodes == before, "all of them are gone")
+            say((len(list(events)), events.lost))
 
 
 @pytest.mark.usefixtures("as_root")
@@ -263,7 +266,7 @@ def test_a_hostile_user_is_refused_and_others_are_not(mounted: Mounted) -> None:
 
 
 def _told_of(here: Path, act: Callable[[], object]) -> list[VmEvent]:
-    with watch(mount=here.absolute(), timeout=_WHILE) as events:
+    with watch(mount=here.absolute(), timeout=0) as events:
         say("follows")
         hear()
         act()
@@ -298,9 +301,12 @@ def test_what_others_may_know(mounted: Mounted) -> None:
         for fd in fds:
             Mapping(fd, PAGE_SIZE)
         _look(open_to_all)
-        for follower in followers:
+        root, stranger, nobody = followers
+        stranger.tell()
+        by_stranger = stranger.said()
+        for follower in (root, nobody):
             follower.tell()
-        by_root, by_stranger, by_nobody = (follower.said() for follower in followers)
+        by_root, by_nobody = root.said(), nobody.said()
     finally:
         for follower in followers:
             follower.__exit__()
@@ -362,7 +368,7 @@ def test_readers_that_share_a_stream_share_its_events(mounted: Mounted) -> None:
 def test_what_is_told_of_swapping(mounted: Mounted) -> None:
     path = mounted.path / "f"
     path.write_bytes(b"x" * _PAGES * PAGE_SIZE)
-    with watch(path, timeout=5) as events:
+    with watch(path, timeout=20) as events:
         os.setxattr(path, "user.anonfs.swapout", b"2-4")
         told = next(events)
         assert (told.event, told.offset, told.pages) == ("swapout", 2 * PAGE_SIZE, 3)

@@ -273,7 +273,7 @@ def test_a_hole_where_a_front_does_not_answer_is_in_nobody_elses_way(
             _punch(file.fileno(), bytearray(_SIZE), 0, _SIZE)
 
     before = faults()
-    os.kill(below.process.pid, signal.SIGSTOP)
+    below.hang()
     try:
         reading = Child(read)
         eventually(lambda: faults() > before, "the page is asked for")

@@ -34,7 +34,7 @@ from anonfs.client import (
 from anonfs.client._socket import ask, socket_name
 from anonfs.inspection import PageCounts
 from anonfs.units import PAGE_SIZE
-from tests.posix.children import NOBODY, Child, as_user, eventually, in_child
+from tests.posix.children import NOBODY, SECONDS, Child, as_user, eventually, in_child
 from tests.support.mounts import Mounted
 
 _PAGES = 600  # two leaves
@@ -222,7 +222,7 @@ def test_killed_at_any_point_who_makes_an_overlay_has_made_it_or_nothing(
 
 def _ask(mount: Path, request: bytes, *descriptors: int) -> str:
     name = socket_name(mount.stat().st_dev)
-    return errno.errorcode.get(ask(name, request, descriptors, time.monotonic() + 5), "done")
+    return errno.errorcode.get(ask(name, request, descriptors, time.monotonic() + SECONDS), "done")
 
 
 def test_the_daemon_takes_nobodys_word(mounted: Mounted, front: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import traceback
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from anonfs.client import connect, inspect
@@ -146,6 +146,7 @@ class _Tree:
 @settings(
     max_examples=_PROGRAMS,
     deadline=None,
+    phases=(Phase.generate,),  # to shrink what fails would take longer than a test may
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(operations=st.lists(_OPERATION, min_size=8, max_size=24))

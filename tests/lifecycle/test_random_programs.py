@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from anonfs.client import attach
@@ -132,6 +132,7 @@ class _Program:
 @settings(
     max_examples=_PROGRAMS,
     deadline=None,
+    phases=(Phase.generate,),  # to shrink what fails would take longer than a test may
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(operations=st.lists(_OPERATION, max_size=12))

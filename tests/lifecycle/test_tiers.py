@@ -27,7 +27,7 @@ from tests.support.mounts import Mounted
 from tests.support.programs import as_plain_user, environment, python
 
 _PAGES = 4
-_SECONDS = 20
+_SECONDS = 60
 _USERFAULTFD = {"x86_64": 323, "aarch64": 282}
 _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 22, 38
 _FILTER_MODE = 2

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from anonfs.client import connect, meminfo, swaps
-from anonfs.inspection import Area, PageCounts, PageRun
+from anonfs.inspection import Area, Counts, PageCounts, PageRun
 from anonfs.units import PAGE_SIZE
 from tests.lifecycle.places import anonfs
 from tests.posix.children import NOBODY, STRANGER, Child, User, as_user, eventually, hear, say
@@ -24,8 +24,13 @@ _WHILE = 0.6
 
 
 def _make(path: Path, pages: int = _PAGES) -> int:
-    """A new file whose pages are all in core; returns its number."""
+    """A new file whose pages are all in core, and which nobody has open; returns its number."""
     path.write_bytes(b"x" * pages * PAGE_SIZE)
+
+    def opens() -> int:
+        return Counts.parse(os.getxattr(path, "user.anonfs.count").decode()).opens
+
+    eventually(lambda: opens() == 0, "it is released")
     return path.stat().st_ino
 
 

@@ -35,8 +35,8 @@ __all__ = [
     "say",
 ]
 
-SECONDS = 20.0
-"""How long a child may take to say something or to end."""
+SECONDS = 60.0
+"""How long a child may take to say something or to end, on a machine that has much else to do."""
 
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE = 1, 4
 _libc = ctypes.CDLL(None, use_errno=True)

@@ -7,7 +7,7 @@ from tests.support.mounts import Mounted
 from tests.support.programs import python
 from tests.support.swapper import swap_out_once, swapping
 
-_SECONDS = 90.0
+_SECONDS = 150.0
 """A bound: it takes some seconds."""
 
 

@@ -37,7 +37,7 @@ __all__ = [
     "bring_down_leftovers",
 ]
 
-_READY_SECONDS = 30.0
+_READY_SECONDS = 60.0
 BAD_LOG_LINE = re.compile(r"Traceback \(|\bERROR\b|\bCRITICAL\b")
 """What a clean daemon does not log."""
 
@@ -168,7 +168,7 @@ class Mounted:
         self.process.send_signal(signal.SIGSTOP)
         os.waitid(os.P_PID, self.process.pid, os.WSTOPPED)
 
-    def responds(self, seconds: float = 10.0) -> bool:
+    def responds(self, seconds: float = 30.0) -> bool:
         """Whether the mount answers a statfs in time."""
         probe = subprocess.Popen(
             tied_to_us(["stat", "-f", str(self.path)]),

@@ -18,8 +18,8 @@ from tests.support.programs import environment, python, tied_to_us
 __all__ = ["swap_out_once", "swapping"]
 
 _SWAPOUT = "user.anonfs.swapout"
-_END_SECONDS = 10.0
-_ROUND_SECONDS = 60.0
+_END_SECONDS = 30.0
+_ROUND_SECONDS = 120.0
 
 
 @contextlib.contextmanager

@@ -28,7 +28,6 @@ def fragile(can_mount: None) -> Iterator[Mounted]:
     """A mount that the test breaks and stops."""
     del can_mount
     mounted = Mounted()
-    mounted.stop_seconds = 2.0
     mounted.start()
     assert mounted.responds()
     yield mounted
@@ -59,6 +58,12 @@ def test_a_shared_mount_gives_a_directory_of_its_own(shared_mount: Path) -> None
     (shared_mount / "file").write_bytes(b"data")
 
 
+def _hang(mounted: Mounted) -> None:
+    """Let the daemon hang, for which nobody is to wait long when it does not end."""
+    mounted.hang()
+    mounted.stop_seconds = 2.0
+
+
 @pytest.fixture
 def fusectl() -> None:
     """Skips where a connection cannot be aborted: a user needs what most systems mount at boot."""
@@ -68,14 +73,14 @@ def fusectl() -> None:
 
 @pytest.mark.usefixtures("fusectl")
 def test_a_daemon_that_hangs_is_ended(fragile: Mounted) -> None:
-    fragile.hang()
+    _hang(fragile)
     assert fragile.stop()[-3:] == ["connection aborted", "killed", "unmounted"]
     assert _nothing_left(fragile)
 
 
 @pytest.mark.usefixtures("fusectl")
 def test_whoever_waits_for_a_daemon_that_hangs_is_freed(fragile: Mounted) -> None:
-    fragile.hang()
+    _hang(fragile)
     assert not fragile.responds(0.2)
     assert "connection aborted" in fragile.stop()
     assert _nothing_left(fragile)
