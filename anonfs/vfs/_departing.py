@@ -7,11 +7,12 @@ has forgotten it, which may be a little after the unlink(2) or close(2) that did
                                    └──▶ opened again, by a descriptor that is only a path
 
 So who finds no room for a file may look again when one of those has gone. But a path that somebody
-holds keeps a file for ever, and so one is awaited for a moment only.
+holds keeps a file for ever: after a second it counts as kept.
 """
 
 import time
 from collections.abc import Callable
+from itertools import takewhile
 
 from anonfs.vfs._inode import Inode
 
@@ -22,6 +23,8 @@ _SECONDS = 1.0
 
 class Departing:
     """The inodes that depart; ``on_note`` is told of each that begins to, ``on_gone`` of its end.
+
+    The end of one that was kept is no news to those who await it no more.
 
     Both are called in the middle of bookkeeping: they must only take note.
     """
@@ -35,7 +38,8 @@ class Departing:
     def look(self, inode: Inode) -> None:
         """A name or an open file of ``inode``, which has a reference left, has gone."""
         if _departs(inode):
-            self._until[inode] = self._clock() + _SECONDS
+            self._until.pop(inode, None)
+            self._until[inode] = self._clock() + _SECONDS  # the last of them
             self.on_note(inode)
 
     def gone(self, inode: Inode) -> None:
@@ -46,11 +50,9 @@ class Departing:
     def awaited(self) -> dict[Inode, float]:
         """Those that will soon be gone, and for how many seconds from now on to await each."""
         now = self._clock()
-        return {
-            inode: until - now
-            for inode, until in self._until.items()
-            if until > now and _departs(inode)
-        }
+        for inode in list(takewhile(lambda inode: self._until[inode] <= now, self._until)):
+            del self._until[inode]
+        return {inode: until - now for inode, until in self._until.items() if _departs(inode)}
 
 
 def _departs(inode: Inode) -> bool:

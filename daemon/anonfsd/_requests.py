@@ -381,8 +381,7 @@ class _Worker:
     def _answer_by(self, answer: Callable[[Receiver], int]) -> None:
         """Have the request that was taken last answered, later where it finds no room."""
         error = answer(self)
-        if error in NO_ROOM:
-            self._room.answer_later(answer, self.later())
+        if error in NO_ROOM and self._room.answer_later(answer, self.later()):
             self._take_new_payload()
         elif error:
             self._reply_error(error)

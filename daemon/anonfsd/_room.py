@@ -23,8 +23,10 @@ from anonfsd._standstill import Waiting
 
 __all__ = ["NO_ROOM", "Patience", "Room"]
 
-NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
-"""The answers to requests that find no room."""
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.ENOMEM})
+"""The answers to requests that find no room; ENOMEM is for pages that are to be locked."""
+
+_MOST = 16  # that wait in threads; each of those that come by `answer_later` may hold 1 MiB
 
 
 class Room:
@@ -34,18 +36,29 @@ class Room:
         self.departing = departing
         self.lock = lock
         self.came = lock.condition()
+        self.limiter = trio.CapacityLimiter(_MOST)
+        self._late = threading.Semaphore(_MOST)
         departing.on_gone = self.came.notify_all
 
-    def answer_later(self, answer: Callable[[Late], int], waiting: Waiting) -> None:
-        """Have ``answer`` answer a request, by a thread; it returns an errno where it cannot."""
+    def answer_later(self, answer: Callable[[Late], int], waiting: Waiting) -> bool:
+        """Have ``answer`` answer a request, by a thread; it returns an errno where it cannot.
+
+        Returns whether it will be: not where too many are.
+        """
+        if not self._late.acquire(blocking=False):
+            return False
         threading.Thread(target=self._answer, args=(answer, waiting), daemon=True).start()
+        return True
 
     def _answer(self, answer: Callable[[Late], int], waiting: Waiting) -> None:
-        patience, error = Patience(self), errno.ENOSPC
-        while error in NO_ROOM and patience.again():
-            error = answer(Late(waiting))
-        if error:
-            waiting.reply_error(error)
+        try:
+            patience, error = Patience(self), errno.ENOSPC
+            while error in NO_ROOM and patience.again():
+                error = answer(Late(waiting))
+            if error:
+                waiting.reply_error(error)
+        finally:
+            self._late.release()
 
 
 class Patience:
@@ -72,4 +85,5 @@ class Patience:
 
     async def again_soon(self) -> bool:
         """As `again`; for the event loop."""
-        return await trio.to_thread.run_sync(self.again, abandon_on_cancel=True)
+        limiter = self._room.limiter
+        return await trio.to_thread.run_sync(self.again, abandon_on_cancel=True, limiter=limiter)

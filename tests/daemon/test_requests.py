@@ -120,12 +120,15 @@ class FakeSizing:
 class FakeRoom:
     """Has none for the moment."""
 
+    is_full = False
+
     def __init__(self) -> None:
         self.put_off: queue.SimpleQueue[tuple[Callable[[Late], int], Waiting]]
         self.put_off = queue.SimpleQueue()
 
-    def answer_later(self, answer: Callable[[Late], int], waiting: Waiting) -> None:
+    def answer_later(self, answer: Callable[[Late], int], waiting: Waiting) -> bool:
         self.put_off.put((answer, waiting))
+        return not self.is_full
 
 
 class FakeEvents:
@@ -284,6 +287,8 @@ def test_what_finds_no_room_is_answered_later(kernel: Kernel) -> None:
         assert answer(Late(waiting)) == 0
         assert kernel.answer()[1:] == (0, said)
     assert [data for _, _, data, _ in kernel.paging.writes] == [b"first", b"other", b"first"]
+    kernel.paging.error, kernel.room.is_full = errno.ENOSPC, True
+    assert kernel.call(_READ, fault(0, 9)) == (errno.ENOSPC, b"")
 
 
 def test_an_allocation(kernel: Kernel) -> None:

@@ -122,3 +122,17 @@ def test_the_event_loop_goes_on_meanwhile(paged: Paged, room: Room) -> None:
         assert not await patience.again_soon()
 
     trio.run(main, instruments=[paged.lock])
+
+
+def test_not_many_are_answered_later(paged: Paged, room: Room) -> None:
+    inode, waiting = depart(paged), FakeWaiting()
+
+    def attempt(_: Late) -> int:
+        return errno.ENOSPC
+
+    with paged.lock:
+        accepted = [room.answer_later(attempt, waiting) for _ in range(100)]
+    assert accepted == [True] * 16 + [False] * 84
+    forget(paged, inode)
+    soon(lambda: waiting.answers == [errno.ENOSPC] * 16)
+    soon(lambda: room.answer_later(attempt, waiting), "others may again")

@@ -17,7 +17,7 @@ from tests.posix.memory import Mapping
 from tests.posix.reference import outcome
 from tests.support.mounts import Mounted
 
-_PAGES = 512
+_PAGES = 64
 _SIZE = _PAGES * PAGE_SIZE
 _LIMIT = "--size", f"{_SIZE + PAGE_SIZE}"
 
@@ -41,6 +41,11 @@ def _allocate(place: Path) -> object:
 
 def _clone(place: Path) -> object:
     return outcome(clone, place / "source", place / "new")
+
+
+def _lock(place: Path) -> object:
+    (place / "new").write_bytes(b"n")
+    return outcome(os.setxattr, place / "new", "user.anonfs.lock", b"on")
 
 
 def _make(place: Path) -> object:
@@ -73,6 +78,7 @@ def _waits(mounted: Mounted) -> bool:
         (_write, _LIMIT),
         (_allocate, _LIMIT),
         (_clone, _LIMIT),
+        (_lock, ("--max-locked-per-user", f"{_SIZE}")),
         (_make, ("--max-files-per-user", "1")),
         (_make_a_link, ("--max-files-per-user", "1")),
     ],
@@ -83,6 +89,7 @@ def test_what_is_asked_for_waits_until_the_kernel_has_forgotten(
     mounted = mount_factory(arguments=("--check", *limit))
     old = _fill(mounted.path)
     os.chown(old, NOBODY.uid, NOBODY.gid)
+    os.setxattr(old, "user.anonfs.lock", b"on")
 
     def ask_when_told() -> None:
         hear()

@@ -112,7 +112,9 @@ def test_none_is_awaited_for_long(fs: FileSystem, told: list[object], clock: Clo
     fs.unlink(ROOT, b"a")
     clock.now += 0.75
     assert fs.departing.awaited() == {inode: 0.25}
+    other = known(fs, b"b")
+    fs.unlink(ROOT, b"b")
     clock.now += 0.25
-    assert not fs.departing.awaited()
+    assert fs.departing.awaited() == {other: 0.75}
     fs.forget(inode.ino, 1)
-    assert told == [inode, None]
+    assert told == [inode, other]
