@@ -17,23 +17,21 @@ Each user has a lock and a thread of his own: what he is granted must not be ano
 on request holds the lock anyhow, since it is a SETXATTR itself.
 """
 
-import contextlib
 import logging
 import os
 import queue
-import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from anonfsd._own_files import OwnFiles
+from anonfsd._replies import Later
 
 __all__ = ["InodeLock"]
 
 log = logging.getLogger(__name__)
 
 _NAME = "user.anonfs.lock"
-_OUT = struct.Struct("=IiQ")  # fuse_out_header: len, error, unique
 _NOT_GRANTED = 0
 
 
@@ -67,9 +65,7 @@ class InodeLock:
             yield
         finally:
             if unique != _NOT_GRANTED:
-                # Withdrawn, or the connection is gone: nobody waits for it.
-                with contextlib.suppress(OSError):
-                    os.write(self._device, _OUT.pack(_OUT.size, 0, unique))
+                Later(self._device, unique).reply()
 
     def granted(self, unique: int) -> None:
         """The SETXATTR of our thread has come, as request ``unique``."""

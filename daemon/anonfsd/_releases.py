@@ -10,15 +10,13 @@ That of a file with a name is answered at once. Until it is the kernel keeps the
 unlinks the file next would not find its room given back when that is done.
 """
 
-import contextlib
-import os
 import queue
-import struct
 import threading
+
+from anonfsd._replies import Later
 
 __all__ = ["Releases"]
 
-_OUT = struct.Struct("=IiQ")  # len, error, unique
 _END = 0
 
 
@@ -43,6 +41,4 @@ class Releases:
 
     def _give(self) -> None:
         while (unique := self._handled.get()) != _END:
-            # The connection is gone, and so is whoever waited.
-            with contextlib.suppress(OSError):
-                os.write(self._device, _OUT.pack(_OUT.size, 0, unique))
+            Later(self._device, unique).reply()

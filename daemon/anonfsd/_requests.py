@@ -18,27 +18,23 @@ needs to know of them, and with FOPEN_NOFLUSH the kernel writes no whole file ba
 closed. A SETXATTR of its own means that it has the lock of an inode (`InodeLock`). TMPFILE, which
 pyfuse3 does not know either, is a CREATE of a name that nothing can have, and is taken for that.
 
-One thread is the *leader*, which alone waits for requests. A page that is on swap it has read
-meanwhile, asynchronously, and answers when it has come; before it waits for anything else, for
-many pages or for room, it lets another one lead. So most faults meet no other thread, and any
+One thread is the *leader*, which alone waits for requests, see `Lead`. A page that is on swap it
+has read meanwhile, asynchronously, and answers when it has come; before it waits for anything else,
+for many pages or for room, it lets another one lead. So most faults meet no other thread, and any
 number of them wait side by side.
 
     measured, a random fault of 4 KiB, client and daemon on one processor: 16 to 18 us in a thread
     that blocks in read(2), 19 to 24 in an event loop, 33 and more through pyfuse3
-
-    measured, random faults of 4 processes from swap: 100 us of time and 82 us of processors a page
-    with a thread for each that waits, 64 and 47 us with asynchronous reads
 """
 
 import contextlib
 import errno
 import logging
 import os
-import select
 import socket
 import struct
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 
 from anonfs.mm import OnePageRead
@@ -46,8 +42,10 @@ from anonfs.swap import AsyncReads, aligned_pages
 from anonfsd._at_once import AtOnce, Requester, WaitsError
 from anonfsd._callers import is_own_thread
 from anonfsd._event_streams import EventStreams
+from anonfsd._lead import Lead
 from anonfsd._paging import Paging, Receiver
 from anonfsd._releases import Releases
+from anonfsd._replies import Later, reply, reply_error
 from anonfsd._room import NO_ROOM, Room
 from anonfsd._sizing import Sizing
 
@@ -63,7 +61,6 @@ _IN_SIZE = 40
 _RANGE = struct.Struct("=QQII")  # fuse_read_in, fuse_write_in: fh, offset, size, flags
 _FAULT_SIZE = _IN_SIZE + 40  # the header of a READ and of a WRITE; then a WRITE's data
 _FALLOCATE_IN = struct.Struct("=QQQI")  # fh, offset, length, mode
-_OUT = struct.Struct("=IiQ")  # len, error, unique
 _OPEN_OUT = struct.Struct("=QII")  # fh, open_flags
 _FH = struct.Struct("=Q")  # the first of fuse_release_in and of fuse_fsync_in
 _KEEP_CACHE, _NOFLUSH = 1 << 1, 1 << 5
@@ -73,7 +70,6 @@ _OWN_HANDLE = 1 << 63
 _LARGEST_WRITE = 1 << 20
 _PAYLOAD_PAGES = (_LARGEST_WRITE >> 12) + 1
 _THREADS = 8
-_PATIENCE = 8  # requests
 _GONE = {errno.ENODEV, errno.ECONNABORTED, errno.EBADF, errno.ENOTCONN}
 
 
@@ -107,7 +103,7 @@ class Requests:
         self._at_once = at_once
         self._room = room
         self._granted = granted
-        self._lead = _Lead(device, reads)
+        self._lead = Lead(device, reads)
         self._releases = Releases(device)
         self._on_end = on_end
         self._ended = False
@@ -155,63 +151,6 @@ class Requests:
                 log.error("an answer was refused: %s", error)  # noqa: TRY400
 
 
-class _Lead:
-    """The right to receive, which one thread has at a time, and what goes with it.
-
-    That is the reads that are under way: whoever leads when one has come answers its request.
-    While there are any the device does not block. Reads are submitted together, once no request is
-    left to be taken, or when some have been.
-    """
-
-    def __init__(self, device: int, reads: AsyncReads | None) -> None:
-        self.lock = threading.Lock()
-        self._device = device
-        self._reads = reads
-        self._requests: dict[int, tuple[int, OnePageRead]] = {}
-        self._patience = 0
-        self._ready = select.epoll()
-        if reads is not None:
-            self._ready.register(device, select.EPOLLIN)
-            self._ready.register(reads, select.EPOLLIN | select.EPOLLET)
-
-    def begin(self, unique: int, read: OnePageRead) -> bool:
-        """Begin a read for the request ``unique``, if it can be done asynchronously."""
-        number = read.begin(self._reads) if self._reads is not None else None
-        if number is None:
-            return False
-        if not self._requests:
-            os.set_blocking(self._device, False)
-            self._patience = _PATIENCE
-        self._requests[number] = unique, read
-        return True
-
-    def submit(self) -> None:
-        """Have the reads done that were begun."""
-        if self._reads is not None and self._requests:
-            self._reads.submit()
-
-    def may_take(self) -> bool:
-        """Whether one more request may be taken before reads are looked at."""
-        self._patience -= 1
-        return self._patience >= 0 or not self._requests
-
-    def ended(self, *, wait: bool) -> Iterator[tuple[int, OnePageRead, memoryview, OSError | None]]:
-        """The reads that have ended: the request, and the page, which is good until the next.
-
-        With ``wait`` it waits for one, or for a request.
-        """
-        if self._reads is None:
-            return
-        self.submit()
-        self._patience = _PATIENCE
-        if wait:
-            self._ready.poll()
-        for number, page, error in self._reads.completed():
-            yield *self._requests.pop(number), page, error
-        if not self._requests:
-            os.set_blocking(self._device, True)
-
-
 class _Worker:
     """What one thread receives into, and what it does with a request."""
 
@@ -225,7 +164,7 @@ class _Worker:
         at_once: AtOnce,
         room: Room,
         granted: Callable[[int, int], None],
-        lead: _Lead,
+        lead: Lead,
         releases: Releases,
     ) -> None:
         self._device = device
@@ -262,9 +201,9 @@ class _Worker:
         finally:
             self.let_lead()
 
-    def later(self) -> "_Later":
+    def later(self) -> Later:
         """What answers the request that was taken last, whenever."""
-        return _Later(self._device, self._unique)
+        return Later(self._device, self._unique)
 
     def begin(self, read: OnePageRead) -> bool:
         """Have ``read`` done while this thread goes on leading, if that can be."""
@@ -388,10 +327,10 @@ class _Worker:
 
     def reply(self, data: bytes | memoryview) -> None:
         """Answer the request that was taken last."""
-        _reply(self._device, self._unique, data)
+        reply(self._device, self._unique, data)
 
     def _reply_error(self, error: int) -> None:
-        _reply_error(self._device, self._unique, error)
+        reply_error(self._device, self._unique, error)
 
     def _pass_on(self, size: int) -> None:
         rest = size - _FAULT_SIZE
@@ -399,33 +338,3 @@ class _Worker:
             self._others.send(memoryview(self._header)[:size])
         else:
             self._others.sendmsg([self._header, self._payload[:rest]])
-
-
-class _Later:
-    """Answers a request by its number; for any thread."""
-
-    def __init__(self, device: int, unique: int) -> None:
-        self._device = device
-        self._unique = unique
-
-    def reply(self, data: bytes | memoryview) -> None:
-        """Answer it; the connection may be gone by now."""
-        with contextlib.suppress(OSError):
-            _reply(self._device, self._unique, data)
-
-    def reply_error(self, error: int) -> None:
-        """Answer it with an errno."""
-        with contextlib.suppress(OSError):
-            _reply_error(self._device, self._unique, error)
-
-
-def _reply(device: int, unique: int, data: bytes | memoryview) -> None:
-    size = len(data)
-    header = _OUT.pack(_OUT.size + size, 0, unique)
-    with contextlib.suppress(FileNotFoundError):  # withdrawn
-        os.writev(device, [header, data] if size else [header])
-
-
-def _reply_error(device: int, unique: int, error: int) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        os.write(device, _OUT.pack(_OUT.size, -error, unique))
