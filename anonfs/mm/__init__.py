@@ -4,7 +4,7 @@ It is synchronous and deterministic, and knows no file name, no process and no F
 the state, `Memory` the calls on it; what blocks is handed out as `Work`.
 """
 
-from anonfs.mm import cutting, overlaying, sync
+from anonfs.mm import cutting, overlaying, seeking, sync
 from anonfs.mm._anon_inode_info import AnonInodeInfo
 from anonfs.mm._budget import Budget
 from anonfs.mm._counters import Counters
@@ -49,5 +49,6 @@ __all__ = [
     "cutting",
     "overlaying",
     "perform",
+    "seeking",
     "sync",
 ]

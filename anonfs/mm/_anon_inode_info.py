@@ -121,6 +121,17 @@ class AnonInodeInfo:
             return 0
         return self.holes(first, end - first) - self.hidden.count(first, end)
 
+    def front_run(self, page: int) -> tuple[int, int] | None:
+        """Pages from ``page`` on, to before another, that show the front or exist; the first run.
+
+        None if there are none, whatever exists beyond the front.
+        """
+        for start, end in self.hidden.within(page, self.front_pages):
+            if page < start:
+                return page, start
+            page = end
+        return (page, self.front_pages) if page < self.front_pages else None
+
     def cut_front(self, end: int) -> None:
         """Show nothing of the front from byte ``end`` on."""
         self.front_end = min(self.front_end, end)

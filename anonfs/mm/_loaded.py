@@ -20,7 +20,7 @@ The pages of a locked inode are in no queue: the hand never comes to them.
 """
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -177,6 +177,10 @@ class LoadedPages:
         for index, chunk in self._chunks.get(info, {}).items():
             if chunk.loaded:
                 yield index << LEAF_SHIFT, _as_array(chunk.loaded)
+
+    def chunks_of(self, info: "AnonInodeInfo") -> Collection[int]:
+        """The indexes of the chunks that the loaded pages of ``info`` are in, and some more."""
+        return self._chunks.get(info, {}).keys()
 
     @property
     def on_swap(self) -> int:

@@ -21,12 +21,7 @@ import pyfuse3
 import trio
 
 from anonfs.swap import AsyncReads
-from anonfsd._at_once import AtOnce
-from anonfsd._event_streams import EventStreams
-from anonfsd._paging import Paging
-from anonfsd._requests import Requests
-from anonfsd._room import Room
-from anonfsd._sizing import Sizing
+from anonfsd._requests import Answerers, Requests
 
 __all__ = ["Connection"]
 
@@ -49,20 +44,14 @@ _WORKERS = 1000  # each request that waits takes one; see Inspection for what bo
 class Connection:
     """The /dev/fuse descriptor ``device`` of a new mount.
 
-    ``paging`` answers READ and WRITE, ``sizing`` FALLOCATE, ``events`` what is asked of their file,
-    ``at_once`` what does not wait, ``operations`` all other requests; for ``room``, ``reads`` and
-    ``granted`` see `Requests`.
+    ``operations`` answers what ``answerers`` do not; for ``reads`` and ``granted`` see `Requests`.
     """
 
     def __init__(
         self,
         device: int,
         operations: pyfuse3.Operations,
-        paging: Paging,
-        sizing: Sizing,
-        events: EventStreams,
-        at_once: AtOnce,
-        room: Room,
+        answerers: Answerers,
         reads: AsyncReads | None,
         granted: Callable[[int, int], None],
     ) -> None:
@@ -72,8 +61,7 @@ class Connection:
         for end in (self._ours, theirs):
             _widen(end)
         self._theirs = theirs.detach()
-        neighbours = paging, sizing, events, at_once, room
-        self._requests = Requests(device, self._ours, *neighbours, reads, granted, self._stop_soon)
+        self._requests = Requests(device, self._ours, answerers, reads, granted, self._stop_soon)
         self._token: trio.lowlevel.TrioToken | None = None
         self._closed = False
 

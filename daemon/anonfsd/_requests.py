@@ -13,10 +13,10 @@ answers goes from there to the kernel::
                     │                                    │
                     └──all others──▶ socket ──▶ pyfuse3 ─┘ (by a thread of its own)
 
-So are FALLOCATE, which pyfuse3 does not know, and the daemon's own opens (`OwnFiles`): nobody else
-needs to know of them, and with FOPEN_NOFLUSH the kernel writes no whole file back when one is
-closed. A SETXATTR of its own means that it has the lock of an inode (`InodeLock`). TMPFILE, which
-pyfuse3 does not know either, is a CREATE of a name that nothing can have, and is taken for that.
+So are FALLOCATE and LSEEK, which pyfuse3 does not know, and the daemon's own opens (`OwnFiles`):
+nobody else needs to know of them, and with FOPEN_NOFLUSH the kernel writes no whole file back when
+one is closed. A SETXATTR of its own means that it has the lock of an inode (`InodeLock`). TMPFILE,
+which pyfuse3 does not know either, is a CREATE of a name that nothing can have, and taken for that.
 
 One thread is the *leader*, which alone waits for requests, see `Lead`. A page that is on swap it
 has read meanwhile, asynchronously, and answers when it has come; before it waits for anything else,
@@ -36,6 +36,7 @@ import struct
 import threading
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 from anonfs.mm import OnePageRead
 from anonfs.swap import AsyncReads, aligned_pages
@@ -47,20 +48,22 @@ from anonfsd._paging import Paging, Receiver
 from anonfsd._releases import Releases
 from anonfsd._replies import Later, reply, reply_error
 from anonfsd._room import NO_ROOM, Room
+from anonfsd._seeking import Seeking
 from anonfsd._sizing import Sizing
 
-__all__ = ["Requests"]
+__all__ = ["Answerers", "Requests"]
 
 log = logging.getLogger(__name__)
 
 _OPEN, _READ, _WRITE, _RELEASE, _FSYNC, _SETXATTR, _FALLOCATE = 14, 15, 16, 18, 20, 21, 43
-_CREATE, _TMPFILE = 35, 51
+_CREATE, _LSEEK, _TMPFILE = 35, 46, 51
 _OPCODE, _OPCODE_AT = struct.Struct("=I"), 4
 _IN = struct.Struct("=IIQQIII")  # len, opcode, unique, nodeid, uid, gid, pid
 _IN_SIZE = 40
 _RANGE = struct.Struct("=QQII")  # fuse_read_in, fuse_write_in: fh, offset, size, flags
 _FAULT_SIZE = _IN_SIZE + 40  # the header of a READ and of a WRITE; then a WRITE's data
 _FALLOCATE_IN = struct.Struct("=QQQI")  # fh, offset, length, mode
+_LSEEK_IN = struct.Struct("=QQI")  # fh, offset, whence
 _OPEN_OUT = struct.Struct("=QII")  # fh, open_flags
 _FH = struct.Struct("=Q")  # the first of fuse_release_in and of fuse_fsync_in
 _KEEP_CACHE, _NOFLUSH = 1 << 1, 1 << 5
@@ -73,10 +76,26 @@ _THREADS = 8
 _GONE = {errno.ENODEV, errno.ECONNABORTED, errno.EBADF, errno.ENOTCONN}
 
 
-class Requests:
-    """Takes requests from ``device``; what ``paging`` and ``events`` do not answer: ``others``.
+class Answerers(NamedTuple):
+    """Who answers what, so that it is not passed on."""
 
-    What finds no ``room`` is answered later.
+    paging: Paging
+    """READ and WRITE."""
+    sizing: Sizing
+    """FALLOCATE."""
+    seeking: Seeking
+    """LSEEK."""
+    events: EventStreams
+    """All that is asked of their file."""
+    at_once: AtOnce
+    """What does not wait."""
+    room: Room
+    """What finds none."""
+
+
+class Requests:
+    """Takes requests from ``device`` for ``answerers``, and for pyfuse3, which has the ``others``.
+
     ``reads`` reads single pages from swap; without it they wait in threads, as many pages do.
     ``granted`` is called with the number of a SETXATTR of the daemon's own and the thread that made
     it, and answers it later; ``on_end``, by a thread, once the connection is gone.
@@ -86,22 +105,14 @@ class Requests:
         self,
         device: int,
         others: socket.socket,
-        paging: Paging,
-        sizing: Sizing,
-        events: EventStreams,
-        at_once: AtOnce,
-        room: Room,
+        answerers: Answerers,
         reads: AsyncReads | None,
         granted: Callable[[int, int], None],
         on_end: Callable[[], None],
     ) -> None:
         self._device = device
         self._others = others
-        self._paging = paging
-        self._sizing = sizing
-        self._events = events
-        self._at_once = at_once
-        self._room = room
+        self._answerers = answerers
         self._granted = granted
         self._lead = Lead(device, reads)
         self._releases = Releases(device)
@@ -121,9 +132,8 @@ class Requests:
         self._ended = True
 
     def _serve(self) -> None:
-        neighbours = self._paging, self._sizing, self._events, self._at_once, self._room
-        shared = self._granted, self._lead, self._releases
-        worker = _Worker(self._device, self._others, *neighbours, *shared)
+        shared = self._answerers, self._granted, self._lead, self._releases
+        worker = _Worker(self._device, self._others, *shared)
         try:
             while not self._ended:
                 worker.lead(lambda: self._ended)
@@ -158,22 +168,19 @@ class _Worker:
         self,
         device: int,
         others: socket.socket,
-        paging: Paging,
-        sizing: Sizing,
-        events: EventStreams,
-        at_once: AtOnce,
-        room: Room,
+        answerers: Answerers,
         granted: Callable[[int, int], None],
         lead: Lead,
         releases: Releases,
     ) -> None:
         self._device = device
         self._others = others
-        self._paging = paging
-        self._sizing = sizing
-        self._events = events
-        self._at_once = at_once
-        self._room = room
+        self._paging = answerers.paging
+        self._sizing = answerers.sizing
+        self._seeking = answerers.seeking
+        self._events = answerers.events
+        self._at_once = answerers.at_once
+        self._room = answerers.room
         self._granted = granted
         self._lead = lead
         self._releases = releases
@@ -247,6 +254,8 @@ class _Worker:
             self._events.take(opcode, self._unique, uid, memoryview(self._header)[_IN_SIZE:])
         elif opcode == _FALLOCATE:
             self._allocate(ino)
+        elif opcode == _LSEEK:
+            self._seek(ino)
         elif not self._answer_own(opcode, ino, pid) and not self._answer_at_once(
             opcode, ino, Requester(uid, gid, pid), size
         ):
@@ -316,6 +325,10 @@ class _Worker:
     def _allocate(self, ino: int) -> None:
         _, offset, length, mode = _FALLOCATE_IN.unpack_from(self._header, _IN_SIZE)
         self._answer_by(partial(self._sizing.allocate, ino, offset, length, mode))
+
+    def _seek(self, ino: int) -> None:
+        _, offset, whence = _LSEEK_IN.unpack_from(self._header, _IN_SIZE)
+        self._answer_by(partial(self._seeking.seek, ino, offset, whence))
 
     def _answer_by(self, answer: Callable[[Receiver], int]) -> None:
         """Have the request that was taken last answered, later where it finds no room."""

@@ -53,8 +53,10 @@ from anonfsd._read_ahead import ReadAhead
 from anonfsd._reaper import Reaper
 from anonfsd._reclaim import Reclaim
 from anonfsd._refusal import FirstRefusal
+from anonfsd._requests import Answerers
 from anonfsd._rings import Rings
 from anonfsd._room import Room
+from anonfsd._seeking import Seeking
 from anonfsd._sizing import Sizing
 from anonfsd._stopping import Stopping
 from anonfsd._tier import tier_line
@@ -186,9 +188,10 @@ class _Server:
         )
         self._discarding = Discarding(self._fronts, self.lock, stopping, clone_lock, cloning)
         reads = swap.async_reads(_READS)
+        seeking = Seeking(self.lock, paging, operations)
         at_once = AtOnce(operations, self.lock)
-        neighbours = paging, sizing, self._events, at_once, room
-        self._connection = Connection(device, operations, *neighbours, reads, self._grant)
+        answerers = Answerers(paging, sizing, seeking, self._events, at_once, room)
+        self._connection = Connection(device, operations, answerers, reads, self._grant)
 
     @property
     def served(self) -> bool:

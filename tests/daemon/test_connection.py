@@ -13,8 +13,7 @@ from anonfsd._connection import Connection, _never_congested
 @pytest.mark.parametrize("size", [1, 70_000, 400_000])
 def test_large_messages_either_way(size: int) -> None:
     nothing: Any = None
-    neighbours = nothing, nothing, nothing, nothing, nothing
-    connection = Connection(-1, nothing, *neighbours, None, nothing)
+    connection = Connection(-1, nothing, nothing, None, nothing)
     ours, theirs = connection._ours, socket.socket(fileno=os.dup(connection._theirs))
     message = os.urandom(size)
     for sender, receiver in ((ours, theirs), (theirs, ours)):
@@ -32,8 +31,7 @@ def test_an_end_that_is_told_after_the_close(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("pyfuse3.terminate", lambda: told.append("terminate"))
     monkeypatch.setattr("pyfuse3.close", lambda *, unmount: told.append(f"close {unmount}"))
     nothing: Any = None
-    neighbours = nothing, nothing, nothing, nothing, nothing
-    connection = Connection(-1, nothing, *neighbours, None, nothing)
+    connection = Connection(-1, nothing, nothing, None, nothing)
     connection.stop()
     connection.close()
     connection.stop()

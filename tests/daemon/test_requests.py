@@ -21,7 +21,7 @@ from anonfsd._at_once import Requester, WaitsError
 from anonfsd._connection import _widen
 from anonfsd._paging import Receiver
 from anonfsd._putting_off import Late
-from anonfsd._requests import Requests
+from anonfsd._requests import Answerers, Requests
 from anonfsd._standstill import Waiting
 from tests.daemon.paged import soon
 
@@ -35,7 +35,7 @@ _FORGET, _GETATTR, _OPEN, _READ, _WRITE, _RELEASE, _SETXATTR, _INTERRUPT = (
     21,
     36,
 )
-_FSYNC, _FALLOCATE = 20, 43
+_FSYNC, _FALLOCATE, _LSEEK = 20, 43, 46
 _FILE, _OTHER, _EVENTS, _AT_ONCE = 7, 8, 9, 10
 _SECONDS = 20
 
@@ -117,6 +117,16 @@ class FakeSizing:
         return error
 
 
+class FakeSeeking:
+    """Finds all there is at once."""
+
+    def seek(self, ino: int, offset: int, whence: int, thread: Receiver) -> int:
+        if whence != os.SEEK_DATA:
+            return errno.ENXIO
+        thread.reply(b"%d of %d" % (offset, ino))
+        return 0
+
+
 class FakeRoom:
     """Has none for the moment."""
 
@@ -184,16 +194,13 @@ class Kernel:
         events: Any = self.events
         at_once: Any = FakeAtOnce()
         room: Any = self.room
+        seeking: Any = FakeSeeking()
         before = set(threading.enumerate())
         self.granted: list[int] = []
         self.requests = Requests(
             self._theirs.fileno(),
             self._ours,
-            paging,
-            sizing,
-            events,
-            at_once,
-            room,
+            Answerers(paging, sizing, seeking, events, at_once, room),
             reads,
             lambda unique, _: self.granted.append(unique),
             self.ended.set,
@@ -271,6 +278,12 @@ def test_errors(kernel: Kernel) -> None:
     kernel.paging.error = errno.EIO
     assert kernel.call(_READ, fault(0, 9)) == (errno.EIO, b"")
     assert kernel.call(_WRITE, fault(0, 1) + b"x") == (errno.EIO, b"")
+
+
+def test_a_seek(kernel: Kernel) -> None:
+    body = struct.pack("=QQII", 3, 4096, os.SEEK_DATA, 0)
+    assert kernel.call(_LSEEK, body) == (0, b"4096 of %d" % _FILE)
+    assert kernel.call(_LSEEK, struct.pack("=QQII", 3, 0, os.SEEK_HOLE, 0)) == (errno.ENXIO, b"")
 
 
 def test_what_finds_no_room_is_answered_later(kernel: Kernel) -> None:
@@ -502,8 +515,9 @@ def _run_out(device: int) -> None:
     events: Any = FakeEvents()
     at_once: Any = FakeAtOnce()
     room: Any = FakeRoom()
-    neighbours = paging, sizing, events, at_once, room
-    Requests(device, ours, *neighbours, None, print, ended.set).start()
+    seeking: Any = FakeSeeking()
+    answerers = Answerers(paging, sizing, seeking, events, at_once, room)
+    Requests(device, ours, answerers, None, print, ended.set).start()
     assert ended.wait(_SECONDS)
     theirs.close()
     for thread in set(threading.enumerate()) - before:
