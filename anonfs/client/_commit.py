@@ -46,7 +46,8 @@ def commit(target: Target) -> Path:
     """Write what was changed in the overlay ``target`` to the file under it; returns its path.
 
     What is stored to the overlay meanwhile stays a change of it, over the file that was written.
-    Where it is cut meanwhile, or discarded, it may keep all its changes, over the old file.
+    Where it is cut meanwhile, or discarded, it may keep all its changes, over the old file. A file
+    of which nothing was changed stays as it is.
 
     Raises:
         ClientError: it is no overlay; its file was replaced, or its size was changed; it is being
@@ -66,6 +67,8 @@ def commit(target: Target) -> Path:
             # Not before, or the moment would take longer: it is nobody's who may store to it.
             kept = _opened_in(stack, f"/proc/self/fd/{overlay}", os.O_RDWR, None)
         _, runs = looked_at(moment)
+        if is_front and _is_all_front(moment, runs, before.st_size):
+            return path
         with explained(path):
             new = stack.enter_context(NewFile(directory, ".commit-"))
             _fill(new.descriptor, old if is_front else None, moment, runs)
@@ -195,6 +198,11 @@ def _nameless_beside(overlay: int) -> int:
         except OSError as error:
             refused = error
     raise refused
+
+
+def _is_all_front(moment: int, runs: list[PageRun], size: int) -> bool:
+    """Whether ``moment`` shows all ``size`` bytes of its front, and nothing else."""
+    return os.fstat(moment).st_size == size and all(run.state == "front" for run in runs)
 
 
 # -- the new file ----------------------------------------------------------------------------------

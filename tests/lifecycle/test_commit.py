@@ -67,6 +67,20 @@ def test_commit_keeps_what_the_file_is(changed: tuple[Path, bytes], front: Path)
     assert [entry.name for entry in front.parent.iterdir()] == [front.name]
 
 
+def test_a_file_of_which_nothing_was_changed_stays_as_it_is(
+    changed: tuple[Path, bytes], front: Path
+) -> None:
+    path, want = changed
+    assert commit(path) == front
+    committed = front.stat()
+    commit(path)
+    assert front.stat().st_ino == committed.st_ino
+    os.truncate(path, len(want) - 1)
+    commit(path)
+    assert front.stat().st_ino != committed.st_ino, "it is shorter"
+    assert front.read_bytes() == want[:-1]
+
+
 def test_an_overlay_is_committed_again_and_again(mounted: Mounted, front: Path) -> None:
     """It is over the new file each time, has no changes then, and shows what it did throughout."""
     fs, path, model = connect(mounted.path), mounted.path / "over", bytearray(front.read_bytes())
