@@ -317,8 +317,9 @@ class AddressSpaces:
     def _is_news(self, process: ProcessMaps, since: int) -> bool:
         """Whether a look that began at ``since`` says more of ``process`` than the events did."""
         space = self._spaces.get(process.pid)
-        if space is not None and space.is_same_process(process):
-            return space.touched <= since
+        # Where the processes differ, the look may as well show the one that had the pid before.
+        if space is not None and space.touched > since:
+            return False
         return not self._lives.has_ended(process, since)
 
     def _may_be_a_child(self, process: ProcessMaps, since: int) -> bool:

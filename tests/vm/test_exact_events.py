@@ -90,6 +90,14 @@ def test_a_look_does_not_bring_back_a_child_that_ended_without_a_name(world: Wor
     assert world.look(look[0], look[2]) == []
 
 
+def test_a_look_at_an_earlier_process_with_its_pid_closes_nothing(world: World) -> None:
+    since = world.spaces.moment
+    _attached(world, (0, 4))
+    earlier = maps(10, seen(1, 0, 4), start_time=40)
+    world.spaces.update([earlier], complete=False, since=since)
+    assert world.recorder.take_log() == []
+
+
 def test_what_waits_to_be_read_is_told_before_a_look(world: World) -> None:
     """A child has got what another thread of its parent then unmapped."""
     space = _attached(world, (0, 4), (8, 12))
