@@ -131,6 +131,7 @@ class _Threads:
         self.done = threading.Event()
         # The number alone may be that of a file of another mount, which pytest itself has mapped.
         self._place = place_in_proc(self.fd)
+        self._all_forked = threading.Barrier(_THREADS + 1)
         self._inherited, self._born = os.pipe()
         self._pids: list[int] = []
 
@@ -142,6 +143,8 @@ class _Threads:
         for thread in threads:
             thread.start()
         counts = [os.read(self._inherited, 4) for _ in range(_THREADS * _FORKS)]
+        # A child may say what it has before its pid is noted.
+        self._all_forked.wait()
         self.done.set()
         for thread in threads:
             thread.join()
@@ -161,6 +164,7 @@ class _Threads:
                 self._pids.append(pid)
             else:
                 os.waitpid(pid, 0)
+        self._all_forked.wait()
         threading.Event().wait()  # its children end with it
 
 
