@@ -29,16 +29,17 @@ closed as the parent's.
 
 The kernel's own events are exact, and tell as it does: `fork` calls ``dup`` for each area, `unmap`
 opens what a split makes and closes the part that goes, `remap` opens the copy, whose original an
-unmap closes. Of the two, whoever comes first tells. So that nobody tells twice, a look is compared
-with the moment it began at:
+unmap closes. Before a look is told, those are that wait to be read: it may show that a thread has
+unmapped what the fork of another thread has just given to a child. So that nobody tells twice, a
+look is compared with the moment it began at:
 
 - a process that an event has changed since is left as the events have it;
 - one that an event has ended, or rid of its last area, since is not brought back;
 - one that may be a forked child whose pid is not known yet, or was not when it ended since, waits
   for `resolve` or the next look.
 
-What a process did may be seen before its event is read, so a child may be told by a look after all,
-and is closed again when it is resolved.
+What a process did may be seen before there is an event of it, so a child may be told by a look
+after all, and is closed again when it is resolved.
 
 It must not know how the looks are made. Everything is synchronous and belongs to one thread; only
 the looking may happen in another. A look that was made before an inode was dropped can bring its
@@ -93,6 +94,9 @@ class AddressSpaces:
         operations: what is told.
         inode_of: the inode of a number, or None if there is none (any more); its areas are then
             left out, until a look finds the inode known.
+
+    Attributes:
+        catch_up: has the exact events told that wait to be read; called before a look is told.
     """
 
     def __init__(
@@ -104,6 +108,7 @@ class AddressSpaces:
         self._sharers = Sharers()
         self._lives = Lives()
         self._clock = 0
+        self.catch_up: Callable[[], None] = lambda: None
 
     @property
     def moment(self) -> int:
@@ -147,6 +152,7 @@ class AddressSpaces:
         is the `moment` when the look began, by default this one.
         """
         since = self._clock if since is None else since
+        self.catch_up()
         if complete:
             self._sharers.clear()
         own = [self._sharers.own(process) for process in _parents_first(seen)]
@@ -197,6 +203,7 @@ class AddressSpaces:
         They are disjoint and in order. Returns None if the process has no areas, or has changed
         since, so that it has to be looked at anew.
         """
+        self.catch_up()
         # Who attaches is no child that waits: that one is attached.
         process = self._sharers.own(process)
         look = [process] if self._is_news(process, since) else []
@@ -310,8 +317,9 @@ class AddressSpaces:
     def _is_news(self, process: ProcessMaps, since: int) -> bool:
         """Whether a look that began at ``since`` says more of ``process`` than the events did."""
         space = self._spaces.get(process.pid)
-        if space is not None and space.is_same_process(process):
-            return space.touched <= since
+        # Where the processes differ, the look may as well show the one that had the pid before.
+        if space is not None and space.touched > since:
+            return False
         return not self._lives.has_ended(process, since)
 
     def _may_be_a_child(self, process: ProcessMaps, since: int) -> bool:

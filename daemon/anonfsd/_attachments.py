@@ -12,7 +12,8 @@
     exec ──▶ nobody           the next look finds the areas gone
 
 It is the read that lets a forking process go on, and an event cannot be known before it is read.
-So the lock is taken first: whoever inspects takes it too, and finds the children told of.
+So the lock is taken first: whoever inspects takes it too, and finds the children told of. Whoever
+tells what a look has shown, which may be later than what waits to be read, reads that first.
 
 A fork must not wait for ever. When the lock cannot be had in time what waits is read without it,
 which lets the processes go on, and their areas are observed from then on. Nothing helps
@@ -107,6 +108,7 @@ class Attachments:
         self._on_observed = on_observed
         self._discard = discard
         self._spaces = spaces
+        spaces.catch_up = self._catch_up
         self._device = device
         self._registrar = Registrar(lock, spaces, device)
         self._epoll = select.epoll()
@@ -284,13 +286,18 @@ class Attachments:
             ready = [descriptor for descriptor, _ in events]
             with self._lock.within(_IMPATIENCE if self._given_up else _PATIENCE) as held:
                 if held:
+                    while self._given_up:
+                        self._drop(self._given_up.pop())
                     self._take_all(ready)
                 else:
                     self._give_up(ready)
 
+    def _catch_up(self) -> None:
+        """Tell what is reported by now; in whatever thread holds the lock."""
+        if self._kept:
+            self._take_all([descriptor for descriptor, _ in self._epoll.poll(0, len(self._kept))])
+
     def _take_all(self, ready: list[int]) -> None:
-        while self._given_up:
-            self._drop(self._given_up.pop())
         for descriptor in ready:
             attachment = self._kept.get(descriptor)
             if attachment is None:

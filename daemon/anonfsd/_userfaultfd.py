@@ -10,6 +10,10 @@ event has been read. Each message has 32 bytes::
            REMAP   from       to         length, as it was before
            UNMAP   start      end
 
+They come in the order in which they were queued. The kernel queues each just after it has let go
+of the lock of the address space: a thread that an interrupt holds up right there may be overtaken
+by another of its process, and what a child then has or lacks against what was told looks find out.
+
 Write protection has another use here. It belongs to page tables, so a page protected through a
 descriptor shows in the pagemap of the very processes that have its address space: `shows_in` is
 how a descriptor is proven to be of a process. The process may write to the page meanwhile, upon

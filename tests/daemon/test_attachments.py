@@ -4,7 +4,11 @@ import ctypes
 import errno
 import mmap
 import os
+import select
+import signal
 import socket
+import threading
+from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from time import monotonic
@@ -19,7 +23,11 @@ from anonfs.vm import AddressSpaces, SharedOperations, ShareRing
 from anonfsd._attachments import Attachments
 from anonfsd._engine_lock import EngineLock
 from anonfsd._userfaultfd import prepare
+from anonfsd.procfs import scan
+from tests.lifecycle.areas import areas_in_proc
 from tests.posix.children import SECONDS, Child, eventually, hear, say
+from tests.posix.memory import Mapping
+from tests.posix.sharing import fork_sleeping
 from tests.vm.fakes import FakeInode
 
 _PAGES = 4
@@ -41,14 +49,15 @@ class Scene:
             SharedOperations(), lambda ino: self.inode if ino == self.inode.ino else None
         )
         self.failing = SimpleNamespace(failed=False, fail=lambda: None)
-        device = os.major(status.st_dev), os.minor(status.st_dev)
+        self.device = os.major(status.st_dev), os.minor(status.st_dev)
         failing: Any = self.failing
         self.observed = 0
         self.attachments = Attachments(
-            self.lock, self.spaces, device, failing, self._note_observed, self._close
+            self.lock, self.spaces, self.device, failing, self._note_observed, self._close
         )
         self.attachments.start()
         self.ours, self.theirs = socket.socketpair()
+        self.attached = -1
 
     def _note_observed(self) -> None:
         self.observed += 1
@@ -63,11 +72,12 @@ class Scene:
             return [(area.pid, area.attached) for area in ShareRing(self.inode)]
 
     def attach(self, child: Child) -> None:
-        """Attach ``child``, which runs `map_and_fork`, as its daemon would."""
+        """Attach ``child``, which runs one of the programs below, as its daemon would."""
         child.said()
         _, (descriptor,), _, _ = socket.recv_fds(self.ours, 1, 1)
         self.attachments.attach(child.pid, 0, descriptor)
-        assert self.areas() == [(child.pid, True)]
+        self.attached = descriptor
+        assert set(self.areas()) == {(child.pid, True)}
 
     def map_and_fork(self, *, keeps_descriptor: bool = False) -> None:
         """In a child: map the file, hand a userfaultfd over, and fork as often as it is told."""
@@ -85,6 +95,26 @@ class Scene:
                 os._exit(0)
             say((pid, monotonic() - begin))
             os.waitpid(pid, 0)
+
+    def map_twice_fork_and_unmap(self) -> None:
+        """In a child: fork when it is told, and unmap one of two mappings when it is told again."""
+        mappings = [Mapping(self.fd, PAGE_SIZE) for _ in range(2)]
+        say(None)
+        descriptor = new_userfaultfd()
+        socket.send_fds(self.theirs, [b"f"], [descriptor])
+        os.close(descriptor)
+        for act in (lambda: say(fork_sleeping()), mappings[0].unmap):
+            hear()
+            threading.Thread(target=act).start()
+        hear()
+
+    def is_reported(self) -> bool:
+        """Whether what somebody did waits to be read."""
+        return bool(select.select([self.attached], [], [], 0)[0])
+
+    def areas_in_proc(self, pid: int) -> int:
+        """How many areas the process has in truth."""
+        return len(areas_in_proc(self.fd, [pid]))
 
     def close(self) -> None:
         for end in (self.ours, self.theirs):
@@ -137,6 +167,30 @@ def test_a_fork_does_not_wait_for_a_daemon_that_is_too_slow(
         with scene.lock:
             child.tell()
             child.said()
+
+
+@pytest.mark.parametrize("complete", [True, False])
+def test_a_look_does_not_overtake_a_fork(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, complete: bool
+) -> None:
+    monkeypatch.setattr("anonfsd._attachments._PATIENCE", SECONDS)
+    with Child(scene.map_twice_fork_and_unmap) as child:
+        scene.attach(child)
+        with scene.lock:  # nobody reads what is reported
+            since = scene.spaces.moment
+            child.tell()
+            eventually(scene.is_reported, "the fork is reported")
+            child.tell()
+            eventually(lambda: scene.areas_in_proc(child.pid) == 1, "one mapping is gone")
+            look = scan(scene.device, [child.pid])
+            scene.spaces.update(look, complete=complete, since=since)
+        forked = child.said()
+        try:
+            assert scene.areas_in_proc(forked) == 2
+            there = Counter({(child.pid, True): 1, (forked, True): 2})
+            eventually(lambda: Counter(scene.areas()) == there, "both have what they have")
+        finally:
+            os.kill(forked, signal.SIGKILL)
 
 
 def test_one_user_can_have_so_many(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from anonfs.inspection import Area, parse_lines
 
-__all__ = ["all_areas_in_proc", "areas_in_proc", "ring_in_order", "ring_of"]
+__all__ = ["all_areas_in_proc", "areas_in_proc", "place_in_proc", "ring_in_order", "ring_of"]
 
 
 def ring_of(file: Path | int) -> list[Area]:
@@ -22,10 +22,15 @@ def ring_in_order(file: Path | int) -> list[Area]:
     return sorted(ring_of(file), key=_order)
 
 
+def place_in_proc(file: Path | int) -> tuple[str, str]:
+    """How /proc/PID/maps names the file: its device, and its number there."""
+    status = os.stat(file)  # noqa: PTH116  it may be a descriptor
+    return f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}", str(status.st_ino)
+
+
 def areas_in_proc(file: Path | int, pids: Iterable[int], how: str = "attached") -> list[Area]:
     """What /proc shows of the file in these processes, by process and address."""
-    status = os.stat(file)  # noqa: PTH116  it may be a descriptor
-    wanted = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}", str(status.st_ino)
+    wanted = place_in_proc(file)
     found = []
     for pid in pids:
         for line in Path(f"/proc/{pid}/maps").read_text(encoding="utf-8").splitlines():

@@ -17,7 +17,13 @@ import pytest
 
 from anonfs.client import attach
 from anonfs.units import PAGE_SIZE
-from tests.lifecycle.areas import all_areas_in_proc, areas_in_proc, ring_in_order, ring_of
+from tests.lifecycle.areas import (
+    all_areas_in_proc,
+    areas_in_proc,
+    place_in_proc,
+    ring_in_order,
+    ring_of,
+)
 from tests.lifecycle.told import listening
 from tests.posix.children import SECONDS, Child, eventually, fork, hear, say
 from tests.posix.memory import Mapping
@@ -112,9 +118,9 @@ _THREADS, _FORKS, _AREAS = 2, 25, 50
 _AT_ONCE = 4
 
 
-def _areas_of_me(ino: int) -> int:
+def _areas_of_me(place: tuple[str, str]) -> int:
     with open("/proc/self/maps", encoding="utf-8") as maps:  # noqa: PTH123  this is a fork
-        return sum(line.split()[4] == str(ino) for line in maps)
+        return sum(tuple(line.split()[3:5]) == place for line in maps)
 
 
 class _Threads:
@@ -123,7 +129,9 @@ class _Threads:
     def __init__(self, file: Path) -> None:
         self.fd, _ = _map(file)
         self.done = threading.Event()
-        self._ino = os.fstat(self.fd).st_ino
+        # The number alone may be that of a file of another mount, which pytest itself has mapped.
+        self._place = place_in_proc(self.fd)
+        self._all_forked = threading.Barrier(_THREADS + 1)
         self._inherited, self._born = os.pipe()
         self._pids: list[int] = []
 
@@ -135,6 +143,8 @@ class _Threads:
         for thread in threads:
             thread.start()
         counts = [os.read(self._inherited, 4) for _ in range(_THREADS * _FORKS)]
+        # A child may say what it has before its pid is noted.
+        self._all_forked.wait()
         self.done.set()
         for thread in threads:
             thread.join()
@@ -146,7 +156,7 @@ class _Threads:
             stays = number % 24 == 0
             pid = fork()
             if pid == 0:
-                os.write(self._born, _areas_of_me(self._ino).to_bytes(4, "little"))
+                os.write(self._born, _areas_of_me(self._place).to_bytes(4, "little"))
                 if stays:
                     signal.pause()
                 os._exit(0)
@@ -154,6 +164,7 @@ class _Threads:
                 self._pids.append(pid)
             else:
                 os.waitpid(pid, 0)
+        self._all_forked.wait()
         threading.Event().wait()  # its children end with it
 
 

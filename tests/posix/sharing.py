@@ -1,6 +1,7 @@
-"""Children that share the memory of their parents, as between vfork and exec.
+"""Children that sleep in the C library and do not come near Python.
 
-They must not come near Python, whose memory it is: they sleep in the C library.
+They share the memory of their parents, as between vfork and exec, or were forked in the middle of
+whatever other threads did.
 """
 
 import ctypes
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from tests.posix.children import eventually
 
-__all__ = ["clone_sharing", "vfork_sleeping"]
+__all__ = ["clone_sharing", "fork_sleeping", "vfork_sleeping"]
 
 _CLONE_VM, _CLONE_VFORK = 0x100, 0x4000
 _STACK = 64 << 10
@@ -23,11 +24,16 @@ _stacks: list[ctypes.Array[ctypes.c_char]] = []
 
 def clone_sharing(flags: int = 0) -> int:
     """A process that shares the memory of this one."""
+    return fork_sleeping(_CLONE_VM | flags)
+
+
+def fork_sleeping(flags: int = 0) -> int:
+    """A forked process; other threads of this one go on meanwhile, which os.fork does not let."""
     stack = ctypes.create_string_buffer(_STACK)
     _stacks.append(stack)
     top = (ctypes.addressof(stack) + _STACK) & ~15
     sleep = ctypes.cast(_libc.sleep, ctypes.c_void_p)
-    pid: int = _libc.clone(sleep, top, _CLONE_VM | signal.SIGCHLD | flags, _SECONDS)
+    pid: int = _libc.clone(sleep, top, signal.SIGCHLD | flags, _SECONDS)
     return pid
 
 

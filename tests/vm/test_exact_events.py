@@ -90,6 +90,39 @@ def test_a_look_does_not_bring_back_a_child_that_ended_without_a_name(world: Wor
     assert world.look(look[0], look[2]) == []
 
 
+def test_a_look_at_an_earlier_process_with_its_pid_closes_nothing(world: World) -> None:
+    since = world.spaces.moment
+    _attached(world, (0, 4))
+    earlier = maps(10, seen(1, 0, 4), start_time=40)
+    world.spaces.update([earlier], complete=False, since=since)
+    assert world.recorder.take_log() == []
+
+
+def test_what_waits_to_be_read_is_told_before_a_look(world: World) -> None:
+    """A child has got what another thread of its parent then unmapped."""
+    space = _attached(world, (0, 4), (8, 12))
+
+    def read_all() -> None:
+        world.spaces.catch_up = lambda: None
+        world.spaces.fork(space)
+        _unmap(world, space, 8, 12)
+
+    world.spaces.catch_up = read_all
+    assert world.look(maps(10, seen(1, 0, 4))) == [
+        "dup 10 None 1 0-4",
+        "dup 10 None 1 8-12",
+        "close 10 1 8-12",
+    ]
+
+
+def test_who_attaches_while_something_waits_to_be_read_is_looked_at_anew(world: World) -> None:
+    space = _attached(world, (0, 4), (8, 12))
+    world.spaces.catch_up = lambda: _unmap(world, space, 8, 12)
+    process = maps(10, seen(1, 0, 4))
+    assert world.spaces.attach(process, [(_at(0), _at(4))], since=world.spaces.moment) is None
+    assert world.recorder.take_log() == ["close 10 1 8-12"]
+
+
 def test_a_look_sees_a_split_before_its_event_is_read(world: World) -> None:
     space = _attached(world, (0, 4))
     assert world.look(maps(10, seen(1, 0, 1), seen(1, 2, 4, 2))) == ["open 10 1 2-4"]

@@ -1,8 +1,9 @@
 """The kernel's events and looks at the same processes, in any order: a model of both.
 
 The machine has processes whose pages are the truth. What they do changes it at once, and waits in
-a queue of the process until the event of it is read, as in the kernel; the process does nothing
-else before. A look takes its time: it begins, sees one process after the other, and is told::
+a queue of the process until the event of it is read, as in the kernel. It is a thread that waits:
+others go on, but for one that ends or calls exec, and a child begins when its fork is read. A look
+takes its time: it begins, sees one process after the other, and is told once all is read::
 
     begin ── see ── see ─────────── see ── told        since the beginning
        fork      unmap ── read ─ exit                  processes meanwhile
@@ -27,6 +28,9 @@ _PAGES = 12
 _ELSEWHERE = 100
 """Where what is moved goes: nothing else is there."""
 
+_THREADS = 3
+"""How many threads of a process may wait at a time."""
+
 _PAGE = st.integers(0, _PAGES - 1)
 _SIZE = st.integers(1, 4)
 
@@ -38,6 +42,14 @@ class Page:
     ino: int
     index: int
     reported: bool = False
+
+
+@dataclass(frozen=True)
+class Event:
+    """What is told when it is read; of a fork the child, which waits for that."""
+
+    tell: Callable[[], None]
+    child: "Process | None" = None
 
 
 @dataclass(eq=False)
@@ -53,7 +65,8 @@ class Process:
     faithful: bool = False
     """Whether events alone tell all that it has."""
     alive: bool = True
-    unread: list[Callable[[], None]] = field(default_factory=list)
+    born: bool = True
+    unread: list[Event] = field(default_factory=list)
 
     @property
     def is_reported(self) -> bool:
@@ -87,6 +100,7 @@ class Machine(RuleBasedStateMachine):
         super().__init__()
         self.world = World()
         self.spaces = self.world.spaces
+        self.spaces.catch_up = self.read_all
         self.all: list[Process] = []
         self.ticks = count(1)
         self.free_pids = list(range(40, 10, -1))
@@ -105,8 +119,12 @@ class Machine(RuleBasedStateMachine):
         return process
 
     def is_free(self, process: Process) -> bool:
-        """Whether it lives, and waits for nobody to read."""
-        return process.alive and not process.unread
+        """Whether it has a thread that does not wait for somebody to read."""
+        return process.alive and process.born and len(process.unread) < _THREADS
+
+    def is_idle(self, process: Process) -> bool:
+        """Whether none of its threads waits."""
+        return process.alive and process.born and not process.unread
 
     @rule(target=processes, size=_SIZE, attached=st.booleans())
     def start(self, size: int, attached: bool) -> Process:
@@ -128,7 +146,7 @@ class Machine(RuleBasedStateMachine):
         gone = [process.pages.pop(at) for at in range(first, end) if at in process.pages]
         space = process.space
         if space is not None and any(page.reported for page in gone):
-            process.unread.append(lambda: self.spaces.unmap(space, _at(first), _at(end)))
+            process.unread.append(Event(lambda: self.spaces.unmap(space, _at(first), _at(end))))
 
     @rule(process=processes, first=_PAGE, size=_SIZE)
     def munmap(self, process: Process, first: int, size: int) -> None:
@@ -150,7 +168,9 @@ class Machine(RuleBasedStateMachine):
             space = process.space
             if last.reported and space is not None:
                 start, length = _at(first), size * PAGE_SIZE
-                process.unread.append(lambda: self.spaces.remap(space, start, _at(to), length))
+                moved_to = _at(to)
+                tell = lambda: self.spaces.remap(space, start, moved_to, length)
+                process.unread.append(Event(tell))
             self.remove(process, first, end)
             process.pages |= {to + i: page for i, page in enumerate(moved)}
         else:
@@ -167,23 +187,33 @@ class Machine(RuleBasedStateMachine):
             return parent
         child = self.begin(parent.pid)
         child.pages = dict(parent.pages)
-        if parent.space is not None and parent.is_reported:
-            space = self.spaces.fork(parent.space)
-            # Where nothing was known the daemon lets go of the child.
-            if space:
-                child.space, child.resolved, child.faithful = space, False, parent.faithful
-        if child.space is None:
-            child.pages = {at: Page(p.ino, p.index) for at, p in child.pages.items()}
+        child.faithful = parent.faithful
+        space = parent.space
+        if space is not None and parent.is_reported:
+            child.born = False
+            tell = lambda: self.give_birth(child, self.spaces.fork(space))
+            parent.unread.append(Event(tell, child))
+        else:
+            self.give_birth(child, None)
         return child
+
+    def give_birth(self, child: Process, space: AddressSpace | None) -> None:
+        child.born = True
+        # Where nothing was known the daemon lets go of the child.
+        if space:
+            child.space, child.resolved = space, False
+        else:
+            child.faithful = False
+            child.pages = {at: Page(p.ino, p.index) for at, p in child.pages.items()}
 
     @rule(process=processes)
     def exec(self, process: Process) -> None:
-        if self.is_free(process) and process.resolved:
+        if self.is_idle(process) and process.resolved:
             process.pages, process.faithful = {}, False
 
     @rule(process=processes)
     def exit(self, process: Process) -> None:
-        if not self.is_free(process):
+        if not self.is_idle(process):
             return
         process.alive = process.faithful = False
         process.pages = {}
@@ -193,7 +223,7 @@ class Machine(RuleBasedStateMachine):
                 child.parent = 1
         space = process.space
         if space is not None:
-            process.unread.append(lambda: self.spaces.end(space))
+            process.unread.append(Event(lambda: self.spaces.end(space)))
 
     # -- what the daemon does --------------------------------------------------------------
 
@@ -201,11 +231,16 @@ class Machine(RuleBasedStateMachine):
     def read(self, process: Process) -> None:
         """Read the event that the process waits with."""
         if process.unread:
-            process.unread.pop(0)()
+            process.unread.pop(0).tell()
+
+    def read_all(self) -> None:
+        for process in self.all:
+            while process.unread:
+                self.read(process)
 
     @rule(process=processes)
     def resolve(self, process: Process) -> None:
-        if process.alive and not process.resolved and process.space is not None:
+        if process.alive and process.born and not process.resolved and process.space is not None:
             if process.space in self.spaces.unresolved:
                 self.spaces.resolve(process.space, process.look())
                 process.resolved = True
@@ -217,6 +252,7 @@ class Machine(RuleBasedStateMachine):
     def attach(self, process: Process) -> None:
         if not self.is_free(process) or not process.resolved:
             return
+        self.read_all()
         spans = [(_at(first), _at(end)) for first, end in process.spans()]
         space = self.spaces.attach(process.look(), spans, since=self.spaces.moment)
         if space is None:
@@ -231,6 +267,9 @@ class Machine(RuleBasedStateMachine):
         if process.space is not None and process.alive:
             self.spaces.detach(process.space)
             process.space, process.resolved, process.faithful = None, True, False
+            for event in process.unread:
+                if event.child is not None:
+                    self.give_birth(event.child, None)
             process.unread.clear()
             process.pages = {at: Page(p.ino, p.index) for at, p in process.pages.items()}
 
@@ -243,7 +282,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(process=processes)
     def see(self, process: Process) -> None:
-        if self.since is not None and process.alive:
+        if self.since is not None and process.alive and process.born:
             self.looked.setdefault((process.pid, process.start_time), process.look())
 
     @rule()
@@ -278,9 +317,8 @@ class Machine(RuleBasedStateMachine):
     @rule()
     def all_is_read_and_looked_at(self) -> None:
         self.end_look()
+        self.read_all()
         for process in self.all:
-            while process.unread:
-                self.read(process)
             self.resolve(process)
         self.look_at_all()
         self.world.check()
