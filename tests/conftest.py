@@ -113,4 +113,4 @@ def shared_mount(_shared_daemon: Mounted, request: pytest.FixtureRequest) -> Ite
     place = _shared_daemon.path / f"{name}-{os.urandom(4).hex()}"
     place.mkdir()
     yield place
-    _shared_daemon.run(["rm", "-rf", str(place)], seconds=20)
+    _shared_daemon.run(["rm", "-rf", str(place)], seconds=60)

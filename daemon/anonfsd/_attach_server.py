@@ -12,7 +12,7 @@ connects, sends one packet and gets one back::
 
 Who the client is the kernel says (SO_PEERCRED), and a userfaultfd is proven by `Attachments`, which
 there are where the daemon may have forks reported.
-A client that is slow loses its connection; a user who has many at once is refused more.
+A client that is slow to ask loses its connection; a user who has many at once is refused more.
 """
 
 import array
@@ -40,7 +40,8 @@ log.addFilter(Sparse())
 _ATTACH, _OVERLAY, _COMMIT, _DISCARD = b"attach", b"overlay", b"commit", b"discard"
 _WITH = {_ATTACH: {0, 1}, _OVERLAY: {2}, _COMMIT: {3}, _DISCARD: {1}}  # so many descriptors
 _LONGEST, _MOST = 7, 3
-_SECONDS = 1.0
+_ASK_SECONDS = 1.0
+_ANSWER_SECONDS = 10.0  # for which clients wait at most: it may be the machine that is slow
 _CONNECTIONS = 128
 _PER_UID = 16
 _THREADS = 16
@@ -106,9 +107,11 @@ class AttachServer:
                     _send(connection, errno.EAGAIN)
                     _leave(connection)
                     return
-                with trio.move_on_after(_SECONDS):
+                with trio.move_on_after(_ASK_SECONDS) as asking:
                     await trio.lowlevel.wait_readable(connection)
-                    _send(connection, await self._done(connection, pid, uid))
+                if not asking.cancelled_caught:
+                    with trio.move_on_after(_ANSWER_SECONDS):
+                        _send(connection, await self._done(connection, pid, uid))
             finally:
                 self._connections[uid] -= 1
                 if not self._connections[uid]:

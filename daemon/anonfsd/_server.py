@@ -91,12 +91,15 @@ def serve(options: Options, ready: Callable[[], None]) -> None:
         image = Image(options.frames)
         stack.callback(image.close)
         mounted, device = mount(options.mountpoint)
+        unserved = stack.enter_context(ExitStack())
+        unserved.callback(unmount, mounted, lazy=True)
         guard = Guard.watch(mounted)
         stack.callback(guard.dismiss)
         # Before there are other threads, which are what this one is.
         flusher = become_io_flusher()
         server = _Server(options, image, SwapArea(store), mounted, device, ready, flusher=flusher)
         without_mount.pop_all()
+        unserved.pop_all()
         try:
             trio.run(server.run, instruments=[server.lock])
         finally:

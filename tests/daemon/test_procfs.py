@@ -26,7 +26,7 @@ from tests.vm.fakes import FakeInode, World
 # A child makes no use of what a thread of pytest may hold.
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 
-PATIENCE = 10.0
+PATIENCE = 60.0
 FILE_PAGES = 16
 SYS_EXIT = {"x86_64": 60, "aarch64": 93}
 """exit(2) of one thread, which no library offers."""

@@ -18,7 +18,7 @@ from tests.support.programs import ROOT, environment, python, tied_to_us
 
 __all__ = ["Front", "Place", "Started", "anonfs", "anonfs_mount", "anonfsd", "program"]
 
-SECONDS = 30.0
+SECONDS = 60.0
 """How long a program may take to mount, or to say why not."""
 
 

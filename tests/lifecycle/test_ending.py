@@ -22,7 +22,7 @@ from tests.support.mountinfo import mount_at
 from tests.support.mounts import Mounted
 from tests.support.programs import environment, python
 
-_SECONDS = 20.0
+_SECONDS = 60.0
 _PAGES = 64
 _FAR = 4 << 20
 _GRACE = 4.0
@@ -276,6 +276,25 @@ def test_a_swap_file_may_be_kept(mount_factory: Callable[..., Mounted]) -> None:
     assert mounted.process.wait(_SECONDS) == 0
     assert swap.stat().st_size == 1 << 20
     assert b"secret" * 600 in swap.read_bytes()
+
+
+_TERMINATED_TOO_SOON = """
+import os, signal, sys
+from anonfsd import __main__ as program, _server
+
+def terminated(*_, **__):
+    os.kill(os.getpid(), signal.SIGTERM)
+
+_server._Server.__init__ = terminated
+program.main()
+"""
+
+
+def test_a_signal_before_anything_is_served_leaves_no_mount(place: Place) -> None:
+    command = python("-c", _TERMINATED_TOO_SOON, place.point, *place.options())
+    done = subprocess.run(command, env=environment(), check=False, timeout=_SECONDS)
+    assert done.returncode == 0
+    place.check_nothing_left()
 
 
 def test_nobody_keeps_the_pipe_of_the_ready_line_open(place: Place) -> None:

@@ -14,6 +14,7 @@ import traceback
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
@@ -143,6 +144,7 @@ class _Tree:
                 assert parent == seen[above][1]  # type: ignore[index,has-type]
 
 
+@pytest.mark.timeout(600)
 @settings(
     max_examples=_PROGRAMS,
     deadline=None,

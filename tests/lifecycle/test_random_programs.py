@@ -129,6 +129,7 @@ class _Program:
             self._everybody.remove(pid)
 
 
+@pytest.mark.timeout(600)
 @settings(
     max_examples=_PROGRAMS,
     deadline=None,

@@ -1,5 +1,6 @@
 """Files that go with their last area, whoever is killed in whatever order."""
 
+import contextlib
 import errno
 import itertools
 import os
@@ -214,7 +215,8 @@ def test_areas_handed_on_faster_than_anybody_looks(shared_mount: Path) -> None:
 
     with Child(relay) as first:
         while not first.has_said(0):
-            _areas(path)
+            with contextlib.suppress(BlockingIOError):  # they are too fast for a look to end at all
+                _areas(path)
         assert first.said() == "the last"
         eventually(lambda: _areas(path) == 1, "the last but one has ended")
         assert path.exists()

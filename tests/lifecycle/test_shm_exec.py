@@ -13,7 +13,7 @@ from tests.posix.children import eventually
 from tests.support.programs import python
 from tests.support.shm_exec import ShmExec
 
-_SECONDS = 30.0
+_SECONDS = 60.0
 
 Factory = Callable[..., ShmExec]
 

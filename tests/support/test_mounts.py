@@ -15,7 +15,7 @@ from tests.support.mountinfo import mount_at, mount_holding
 from tests.support.mounts import DaemonRefusedError, Mounted, UncleanError
 from tests.support.programs import environment, python
 
-_SECONDS = 30.0
+_SECONDS = 60.0
 
 
 def _nothing_left(mounted: Mounted) -> bool:
