@@ -7,12 +7,13 @@ has forgotten it, which may be a little after the unlink(2) or close(2) that did
                                    └──▶ opened again, by a descriptor that is only a path
 
 So who finds no room for a file may look again when one of those has gone. But a path that somebody
-holds keeps a file for ever: after a second it counts as kept.
+holds keeps a file for ever: after a second it counts as kept, and who opens and closes it by that
+path does not make others wait any longer.
 """
 
 import time
+from collections import OrderedDict
 from collections.abc import Callable
-from itertools import takewhile
 
 from anonfs.vfs._inode import Inode
 
@@ -22,37 +23,46 @@ _SECONDS = 1.0
 
 
 class Departing:
-    """The inodes that depart; ``on_note`` is told of each that begins to, ``on_gone`` of its end.
+    """The inodes that depart; ``on_note`` is told of each that begins to.
 
-    The end of one that was kept is no news to those who await it no more.
-
-    Both are called in the middle of bookkeeping: they must only take note.
+    ``on_gone`` is called whenever an inode has gone. Both are called in the middle of bookkeeping:
+    they must only take note.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.on_note: Callable[[Inode], None] = lambda _: None
         self.on_gone: Callable[[], None] = lambda: None
         self._clock = clock
-        self._until: dict[Inode, float] = {}
+        self._until: OrderedDict[Inode, float] = OrderedDict()
 
     def look(self, inode: Inode) -> None:
         """A name or an open file of ``inode``, which has a reference left, has gone."""
         if _departs(inode):
-            self._until.pop(inode, None)
-            self._until[inode] = self._clock() + _SECONDS  # the last of them
+            self._until[inode] = self._clock() + _SECONDS
+            self._until.move_to_end(inode)
             self.on_note(inode)
 
     def gone(self, inode: Inode) -> None:
         """``inode`` was deleted."""
-        if self._until.pop(inode, None) is not None:
-            self.on_gone()
+        self._until.pop(inode, None)
+        self.on_gone()
 
-    def awaited(self) -> dict[Inode, float]:
-        """Those that will soon be gone, and for how many seconds from now on to await each."""
+    def last(self) -> float:
+        """When the last of those that depart by now counts as kept; for `seconds_left`."""
+        return next(reversed(self._until.values()), 0.0)
+
+    def seconds_left(self, last: float) -> float:
+        """How long those are still to be awaited that departed when `last` was asked for.
+
+        It is 0 once none of them is.
+        """
         now = self._clock()
-        for inode in list(takewhile(lambda inode: self._until[inode] <= now, self._until)):
+        while self._until:
+            inode, until = next(iter(self._until.items()))
+            if until > now and _departs(inode):
+                return max(0.0, last - now) if until <= last else 0.0
             del self._until[inode]
-        return {inode: until - now for inode, until in self._until.items() if _departs(inode)}
+        return 0.0
 
 
 def _departs(inode: Inode) -> bool:

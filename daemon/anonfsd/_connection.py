@@ -38,7 +38,7 @@ _READ_BUFFER = 1 << 17
 _SOCKET_BUFFER = 8 << 20
 _SO_SNDBUFFORCE = 32  # linux/asm-generic/socket.h
 
-_WORKERS = 1000  # each request that waits takes one; see Inspection for what bounds those
+_WORKERS = 1000  # each request that waits takes one; Inspection and Room bound how many do
 
 
 class Connection:

@@ -86,7 +86,13 @@ class Punching:
         """Make ``hole`` (offset, size) in a file, and let it have ``end`` bytes at least.
 
         ``waiting`` is answered. With the lock held; so is the lock of the inode, by the kernel.
+
+        Raises AnonfsError: ENOSPC, EDQUOT; nothing was changed, and nobody is answered.
         """
+        if end > inode.size:
+            # Who finds no room waits for it, and not in the thread that makes holes.
+            with self._filesystem.promising.writing(inode, end - 1, 1):
+                pass
         self._want(_Hole(inode, info, *_within(*hole, inode.size), end, waiting))
 
     def _want(self, hole: _Hole) -> None:

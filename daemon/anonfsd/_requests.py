@@ -44,7 +44,7 @@ from anonfsd._at_once import AtOnce, Requester, WaitsError
 from anonfsd._callers import is_own_thread
 from anonfsd._event_streams import EventStreams
 from anonfsd._lead import Lead
-from anonfsd._paging import Paging, Receiver
+from anonfsd._paging import Paging
 from anonfsd._releases import Releases
 from anonfsd._replies import Later, reply, reply_error
 from anonfsd._room import NO_ROOM, Room
@@ -186,14 +186,9 @@ class _Worker:
         self._releases = releases
         self._leads = False
         self._header = bytearray(_FAULT_SIZE)
-        self._message: list[bytearray | memoryview] = [self._header]
-        self._take_new_payload()
-        self._unique = 0
-
-    def _take_new_payload(self) -> None:
-        """What a WRITE has brought is used by another thread."""
         self._payload = aligned_pages(_PAYLOAD_PAGES).data.cast("B")
-        self._message[1:] = [self._payload]
+        self._message: list[bytearray | memoryview] = [self._header, self._payload]
+        self._unique = 0
 
     def lead(self, ended: Callable[[], bool]) -> None:
         """Wait to be the leader, and take requests until one of them has to wait.
@@ -319,8 +314,9 @@ class _Worker:
             own = handle == _OWN_HANDLE
             self._answer_by(partial(self._paging.read, ino, offset, size, own=own))
         else:
-            back, data = bool(flags & _WRITE_CACHE), self._payload[:size]
-            self._answer_by(partial(self._paging.write, ino, offset, data, back=back))
+            back = bool(flags & _WRITE_CACHE)
+            write = partial(self._paging.write, ino, offset, back=back)
+            self._answer_by(write, self._payload[:size])
 
     def _allocate(self, ino: int) -> None:
         _, offset, length, mode = _FALLOCATE_IN.unpack_from(self._header, _IN_SIZE)
@@ -330,12 +326,18 @@ class _Worker:
         _, offset, whence = _LSEEK_IN.unpack_from(self._header, _IN_SIZE)
         self._answer_by(partial(self._seeking.seek, ino, offset, whence))
 
-    def _answer_by(self, answer: Callable[[Receiver], int]) -> None:
-        """Have the request that was taken last answered, later where it finds no room."""
-        error = answer(self)
-        if error in NO_ROOM and self._room.answer_later(answer, self.later()):
-            self._take_new_payload()
-        elif error:
+    def _answer_by(self, answer: Callable[..., int], *data: memoryview) -> None:
+        """Have the request that was taken last answered, later where it finds no room.
+
+        ``answer`` is called with ``data``, which it does not keep, and its receiver.
+        """
+        error = answer(*data, self)
+        if error in NO_ROOM:
+            kept = [memoryview(bytes(part)) for part in data]
+            size = sum(map(len, kept))
+            if self._room.answer_later(partial(answer, *kept), self.later(), size):
+                return
+        if error:
             self._reply_error(error)
 
     def reply(self, data: bytes | memoryview) -> None:

@@ -135,8 +135,10 @@ class FakeRoom:
     def __init__(self) -> None:
         self.put_off: queue.SimpleQueue[tuple[Callable[[Late], int], Waiting]]
         self.put_off = queue.SimpleQueue()
+        self.sizes: list[int] = []
 
-    def answer_later(self, answer: Callable[[Late], int], waiting: Waiting) -> bool:
+    def answer_later(self, answer: Callable[[Late], int], waiting: Waiting, size: int = 0) -> bool:
+        self.sizes.append(size)
         self.put_off.put((answer, waiting))
         return not self.is_full
 
@@ -292,6 +294,7 @@ def test_what_finds_no_room_is_answered_later(kernel: Kernel) -> None:
     kernel.send(_FALLOCATE, struct.pack("=QQQII", 3, 4096, 100, 0, 0))
     kernel.send(_READ, fault(0, 9))
     requests = [kernel.room.put_off.get(timeout=_SECONDS) for _ in range(3)]
+    assert kernel.room.sizes == [5, 0, 0], "no more is kept than was to be written"
     kernel.paging.error = kernel.sizing.error = 0
     assert kernel.call(_WRITE, fault(0, 5) + b"other") == (0, struct.pack("=II", 5, 0))
     for (answer, waiting), said in zip(

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 import trio
+import trio.testing
 
 from anonfs.vfs import ROOT, Departing, Inode
 from anonfsd._putting_off import Late
@@ -76,14 +77,20 @@ def test_what_departs_later_is_not_awaited(paged: Paged, room: Room) -> None:
 
 
 def test_nobody_is_awaited_for_ever(paged: Paged) -> None:
-    """A path that somebody holds keeps a file."""
-    departing = paged.filesystem.departing = Departing(lambda: next(clock))
-    clock = iter((0.0, 0.0, 0.99, 1.0))
+    """A path that somebody holds keeps a file, and whoever has others go has us try no more."""
+    departing = paged.filesystem.departing = Departing(lambda: now[0])
+    now = [0.0]
+    room = Room(departing, paged.lock)
     depart(paged)
-    patience = Patience(Room(departing, paged.lock))
+    patience = Patience(room)
     assert patience.again()
-    assert patience.again()
-    assert not patience.again()
+    for _ in range(3):
+        forget(paged, depart(paged, b"other"))
+        assert patience.again()
+    now[0] = 1.0
+    for last in (True, False, False):
+        forget(paged, depart(paged, b"other"))
+        assert patience.again() is last
 
 
 @pytest.mark.parametrize(
@@ -124,15 +131,64 @@ def test_the_event_loop_goes_on_meanwhile(paged: Paged, room: Room) -> None:
     trio.run(main, instruments=[paged.lock])
 
 
-def test_not_many_are_answered_later(paged: Paged, room: Room) -> None:
+def test_not_many_wait_in_the_event_loop(
+    paged: Paged, room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They keep workers from what others ask for."""
+    monkeypatch.setattr("anonfsd._room._MOST_SLEEPERS", 3)
+    inode, said = depart(paged), []
+
+    async def ask() -> None:
+        patience = Patience(room)
+        assert await patience.again_soon()
+        said.append(await patience.again_soon())
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            for _ in range(5):
+                nursery.start_soon(ask)
+            await trio.testing.wait_all_tasks_blocked()
+            assert said == [False, False]
+            paged.filesystem.forget(inode.ino, 1)
+
+    trio.run(main, instruments=[paged.lock])
+    assert said == [False, False, True, True, True]
+
+
+def test_the_event_loop_hears_of_what_threads_do(paged: Paged, room: Room) -> None:
+    inode, patience = depart(paged), Patience(room)
+
+    async def main() -> None:
+        assert await patience.again_soon()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.to_thread.run_sync, forget, paged, inode)
+            assert await patience.again_soon()
+
+    trio.run(main, instruments=[paged.lock])
+
+
+@pytest.mark.parametrize(("size", "most"), [(0, 128), (1 << 20, 16)])
+def test_not_many_are_answered_later(paged: Paged, room: Room, size: int, most: int) -> None:
     inode, waiting = depart(paged), FakeWaiting()
 
     def attempt(_: Late) -> int:
         return errno.ENOSPC
 
     with paged.lock:
-        accepted = [room.answer_later(attempt, waiting) for _ in range(100)]
-    assert accepted == [True] * 16 + [False] * 84
+        accepted = [room.answer_later(attempt, waiting, size) for _ in range(200)]
+    assert accepted == [True] * most + [False] * (200 - most)
     forget(paged, inode)
-    soon(lambda: waiting.answers == [errno.ENOSPC] * 16)
-    soon(lambda: room.answer_later(attempt, waiting), "others may again")
+    soon(lambda: waiting.answers == [errno.ENOSPC] * most)
+    soon(lambda: room.answer_later(attempt, waiting, 16 << 20), "others may again")
+
+
+def test_a_thread_that_cannot_be_had(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    waiting = FakeWaiting()
+    with monkeypatch.context() as without:
+        without.setattr("threading.Thread.start", start)
+        assert not room.answer_later(lambda _: errno.ENOSPC, waiting, 16 << 20)
+    assert room.answer_later(lambda _: errno.ENOSPC, waiting, 16 << 20)
+    soon(lambda: waiting.answers == [errno.ENOSPC])
