@@ -7,7 +7,7 @@ import trio.testing
 from pyfuse3 import FUSEError
 
 from anonfs.errors import AnonfsError, InvariantError
-from anonfs.vfs import ROOT, Departing
+from anonfs.vfs import ROOT, Departing, Inode
 from anonfsd._answers import answered
 from anonfsd._engine_lock import EngineLock
 from anonfsd._room import Room
@@ -109,12 +109,18 @@ def paged() -> Iterator[Paged]:
     made.close()
 
 
-def test_a_handler_that_finds_no_room_is_called_again_when_there_is_some(paged: Paged) -> None:
-    handlers, inode = Handlers(AnonfsError(errno.EDQUOT)), paged.file()
-    handlers.room = Room(paged.filesystem.departing, paged.lock)
+def _depart(paged: Paged) -> Inode:
+    """A file that was unlinked, of which the kernel has not told that it has forgotten it."""
+    inode = paged.file()
     with paged.lock:
         paged.filesystem.remember(inode)
         paged.filesystem.unlink(ROOT, b"f")
+    return inode
+
+
+def test_a_handler_that_finds_no_room_is_called_again_when_there_is_some(paged: Paged) -> None:
+    handlers, inode = Handlers(AnonfsError(errno.EDQUOT)), _depart(paged)
+    handlers.room = Room(paged.filesystem.departing, paged.lock)
     results: list[object] = []
 
     async def call() -> None:
@@ -133,10 +139,8 @@ def test_a_handler_that_finds_no_room_is_called_again_when_there_is_some(paged: 
 
 
 def test_a_thread_does_not_wait_for_room(paged: Paged) -> None:
-    handlers, inode = Handlers(AnonfsError(errno.ENOSPC)), paged.file()
+    handlers = Handlers(AnonfsError(errno.ENOSPC))
     handlers.room = Room(paged.filesystem.departing, paged.lock)
-    with paged.lock:
-        paged.filesystem.remember(inode)
-        paged.filesystem.unlink(ROOT, b"f")
+    _depart(paged)
     with pytest.raises(FUSEError, match="No space"):
         handlers.handler(7).send(None)
